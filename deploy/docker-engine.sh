@@ -215,6 +215,7 @@ engine_start() {
 	reap_orphans
 	tidy
 	# What lies in the old data folder stays there for people to look at.
+	rm -rf /var/run/slipway-docker
 	if start "third try, with a new data folder" \
 		--data-root /var/lib/slipway-docker --exec-root /var/run/slipway-docker; then return; fi
 	say "the last lines of $LOG:"
