@@ -253,7 +253,13 @@ func bannedLib(s source, r row, path string) string {
 		return ""
 	}
 	l := libs[best]
-	if slices.Contains(l.only, "*") && !r.pure && (r.ring > 0 || below(s.folder, "agent/stepinit")) {
+	if slices.Contains(l.only, "*") {
+		switch {
+		case r.pure:
+			return "the package is pure and this library is not in its words: " + l.why
+		case r.ring == 0 && !below(s.folder, "agent/stepinit"):
+			return "ring 0 has the standard library alone"
+		}
 		return ""
 	}
 	if matches(s.folder, l.only) {
