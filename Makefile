@@ -13,7 +13,8 @@ BUF_VERSION      := v1.75.0
 
 CACHE  := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slipway
 TOOLS  := $(CACHE)/tools-go$(shell go env GOVERSION | tr -d 'a-z')-lint$(GOLANGCI_VERSION)-buf$(BUF_VERSION)
-GOTEST := go test
+# GOTESTFLAGS adds to every run of tests (-short, -v, -run NAME).
+GOTEST := go test $(GOTESTFLAGS)
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/slipway-ci/slipway/shared/version.Version=$(VERSION)
