@@ -121,7 +121,7 @@ var libs = []lib{
 	{"github.com/opencontainers/image-spec", []string{"agent/runtime/docker"}, "part of the Docker client"},
 	{"github.com/docker/go-units", []string{"*"}, "sizes read by people"},
 	{"github.com/expr-lang/expr", []string{"shared/expr"}, "one typed environment for conditions, or two places disagree on what an expression means"},
-	{"github.com/fxamacker/cbor", []string{"coordinator/state", "coordinator/consensus"}, "the encoding of the log and of snapshots, and of nothing else"},
+	{"github.com/fxamacker/cbor", []string{"coordinator/state", "coordinator/consensus", "shared/wire"}, "the encoding of the log, of snapshots, and of the nouns that an assignment carries whole"},
 	{"github.com/google/go-cmp", nil, "panics by design: for tests"},
 	{"github.com/google/go-containerregistry", []string{"cmd/*"}, "the registry of `slipway dev`; a coordinator serves no images"},
 	{"github.com/hashicorp/go-hclog", []string{"coordinator/consensus"}, "Raft's logger, turned into slog"},
