@@ -24,10 +24,10 @@ const (
 	// in memory without being felt, large enough for 80 GB in 10,000 parts.
 	partSize          = 8 << 20
 	uploadConcurrency = 3
-	// A call is tried this often in all, over at most some ten seconds; longer
-	// outages are the caller's, who knows what waiting costs.
-	maxAttempts = 4
-	maxBackoff  = 3 * time.Second
+	// A call is tried this often in all, over a second or two: enough for a
+	// hiccup. Outages are the caller's, who knows what waiting costs.
+	maxAttempts = 3
+	maxBackoff  = time.Second
 )
 
 // Config says which bucket and how to reach it.

@@ -88,6 +88,8 @@ func serve(ctx context.Context, cfg Config, ready func(string)) error {
 	err = embedgw.RunVersityGW(ctx, be, &embedgw.Config{
 		RootUserAccess: cfg.AccessKey,
 		RootUserSecret: cfg.SecretKey,
+		// Left out, it is the same but announced on stdout.
+		IAMService:     auth.NewIAMServiceSingle(auth.Account{Access: cfg.AccessKey, Secret: cfg.SecretKey, Role: auth.RoleAdmin}),
 		Region:         cfg.Region,
 		Ports:          []string{addr},
 		MaxConnections: 4096, MaxRequests: 4096,

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/slipway-ci/slipway/shared/objectstore"
@@ -90,6 +91,15 @@ func start(dir string) (stop func() error, cfg objectstore.Config, err error) {
 		cancel()
 		return errors.Join(group.Wait(), closed(cfg.Endpoint))
 	}, cfg, nil
+}
+
+// Leaks names the goroutines that the server's HTTP library leaves behind for
+// a while or for ever, for goleak.VerifyTestMain.
+func Leaks() []goleak.Option {
+	return []goleak.Option{
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+	}
 }
 
 // closed makes sure that nothing listens any more.
