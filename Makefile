@@ -16,16 +16,19 @@ TOOLS  := $(CACHE)/tools-go$(shell go env GOVERSION | tr -d 'a-z')-lint$(GOLANGC
 # GOTESTFLAGS adds to every run of tests (-short, -v, -run NAME).
 GOTEST := go test $(GOTESTFLAGS)
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X github.com/slipway-ci/slipway/shared/version.Version=$(VERSION)
+# Empty without a tag, or without git: the binary then says so itself.
+VERSION ?= $(shell git describe --tags --exact-match 2>/dev/null)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
+STAMP   := github.com/slipway-ci/slipway/shared/version
+LDFLAGS := -s -w $(if $(VERSION),-X $(STAMP).Version=$(VERSION)) $(if $(filter-out -dirty,$(COMMIT)),-X $(STAMP).Commit=$(COMMIT))
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 
 # slipway embeds the init that is pid 1 of every step; git ignores the file.
-EMBED := agent/stepinit/embedded/slipway-init
+EMBED := agent/stepinit/embedded/bin/slipway-init
 
 .PHONY: help
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Run
 
@@ -41,17 +44,15 @@ dev: build ## leave a fleet running on this machine to play with (Ctrl-C ends it
 
 .PHONY: build
 build: $(EMBED) ## static binaries bin/slipway and bin/slipway-init
-	@mkdir -p bin
-	@cp $(EMBED) bin/slipway-init
 	$(GOBUILD) -o bin/slipway ./cmd/slipway
 
 # Phony on purpose: the go tool knows best what is stale, and writes nothing new
 # when nothing is, so that what embeds the file stays cached.
 .PHONY: $(EMBED)
 $(EMBED):
-	@mkdir -p $(@D)
-	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@.new ./cmd/slipway-init
-	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+	@mkdir -p bin
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/slipway-init ./cmd/slipway-init
+	@cmp -s bin/slipway-init $@ || install -m 755 bin/slipway-init $@
 
 .PHONY: proto
 proto: $(TOOLS)/buf $(TOOLS)/protoc-gens ## generate Go from proto/slipway/v1
@@ -104,7 +105,7 @@ ci: ## all that continuous integration does
 
 .PHONY: clean
 clean: ## remove what the build made
-	rm -rf bin agent/stepinit/embedded/slipway-init
+	rm -rf bin agent/stepinit/embedded/bin/slipway-init
 
 ##@ Tools
 
