@@ -36,8 +36,9 @@ var packages = map[string]row{
 	"shared/version":                     {ring: 0},
 	"shared/lifecycle":                   {ring: 1},
 	"shared/needs":                       {ring: 1, helper: true},
-	"shared/expr":                        {ring: 1, pure: true},
-	"shared/spec":                        {ring: 1, may: []string{"shared/expr"}},
+	"shared/expr":                        {ring: 1, pure: true, may: []string{"shared/expr/suggest"}},
+	"shared/expr/suggest":                {ring: 1, pure: true},
+	"shared/spec":                        {ring: 1, may: []string{"shared/expr", "shared/expr/suggest"}},
 	"shared/logpath":                     {ring: 1},
 	"shared/objectstore":                 {ring: 1},
 	"shared/objectstore/objectstoretest": {ring: 1, helper: true, may: []string{"shared/objectstore", "shared/needs"}},
@@ -182,9 +183,9 @@ var drawers = map[string]bool{
 }
 
 // topLevel is what the first folder of the repository may hold. Dotfiles may be
-// there too, and bin, which the build makes and git ignores.
+// there too, and bin and out, which builds make and git ignores.
 var topLevel = map[string]string{
-	"agent": "", "bin": "", "cmd": "", "coordinator": "", "deploy": "", "docs": "", "proto": "", "shared": "",
+	"agent": "", "bin": "", "cmd": "", "coordinator": "", "deploy": "", "docs": "", "out": "", "proto": "", "shared": "",
 	"go.mod": "", "go.sum": "", "Makefile": "", "README.md": "",
 	"LICENSE":      "a licence is looked for here",
 	"CHANGELOG.md": "what changed is looked for here",
