@@ -68,9 +68,13 @@ proto-check: $(TOOLS)/buf $(TOOLS)/protoc-gens ## fail when generated code is no
 test: $(EMBED) ## the tests, on any Linux machine; what is missing there is skipped loudly
 	$(GOTEST) ./...
 
+# End-to-end tests are TestE2E... in files with the build tag e2e (a test sees to
+# the names); SLIPWAY_BIN tells them which binary to drive.
 .PHONY: e2e
-e2e: build ## real processes, Docker, namespaces, the real binary
-	$(GOTEST) -tags e2e -count=1 -timeout 15m -run '$(or $(RUN),E2E|Script|Walk)' ./...
+e2e: build ## real processes, Docker, namespaces, the real binary (RUN=NAME narrows it)
+	@packages=$$(grep -rlE '^//go:build .*\be2e\b' --include='*_test.go' agent cmd coordinator shared | xargs -rn1 dirname | sort -u | sed 's#^#./#'); \
+	test -n "$$packages" || { echo "e2e: no end-to-end tests found" >&2; exit 1; }; \
+	set -x; SLIPWAY_BIN=$(CURDIR)/bin/slipway $(GOTEST) -tags e2e -count=1 -timeout 15m -run '^TestE2E$(RUN)' $$packages
 
 .PHONY: race
 race: $(EMBED) ## the tests under the race detector (slow; PKG=./shared/... narrows it)

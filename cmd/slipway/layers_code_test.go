@@ -3,6 +3,7 @@ package main_test
 import (
 	"go/ast"
 	"go/token"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -65,6 +66,41 @@ func checkGoStatements(t *testing.T, tr *tree) {
 			return true
 		})
 	}
+}
+
+// checkEndToEnd sees that `make e2e`, which picks by name, runs every test that
+// the build tag e2e keeps out of `make test`.
+func checkEndToEnd(t *testing.T, tr *tree) {
+	for _, s := range tr.sources {
+		if !s.test || !tagged(s.file, "e2e") {
+			continue
+		}
+		for _, d := range s.file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Test") || f.Name.Name == "TestMain" {
+				continue
+			}
+			if !strings.HasPrefix(f.Name.Name, "TestE2E") {
+				t.Errorf("%s:%d: %s has the build tag e2e and another name than TestE2E...: nothing would run it",
+					s.path(), tr.fset.Position(f.Pos()).Line, f.Name.Name)
+			}
+		}
+	}
+}
+
+// tagged tells whether a file's build constraint names tag.
+func tagged(f *ast.File, tag string) bool {
+	for _, group := range f.Comments {
+		if group.Pos() > f.Package {
+			return false
+		}
+		for _, c := range group.List {
+			if line, ok := strings.CutPrefix(c.Text, "//go:build "); ok && slices.Contains(strings.Fields(line), tag) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func checkSizes(t *testing.T, tr *tree) {

@@ -115,6 +115,7 @@ func TestLayers(t *testing.T) {
 	t.Run("go statements", func(t *testing.T) { checkGoStatements(t, tr) })
 	t.Run("docs", func(t *testing.T) { checkDocs(t, tr) })
 	t.Run("sizes", func(t *testing.T) { checkSizes(t, tr) })
+	t.Run("end to end", func(t *testing.T) { checkEndToEnd(t, tr) })
 	t.Run("table", checkTable)
 }
 
