@@ -256,6 +256,8 @@ func bannedLib(s source, r row, path string) string {
 	l := libs[best]
 	if slices.Contains(l.only, "*") {
 		switch {
+		case slices.Contains(l.only, s.folder):
+			return ""
 		case r.pure:
 			return "the package is pure and this library is not in its words: " + l.why
 		case r.ring == 0 && !below(s.folder, "agent/stepinit"):
