@@ -125,7 +125,8 @@ type Attempt struct {
 	Exited      bool
 	ExitCode    int
 	ImageDigest string
-	Resources   Resources // what the scheduler reserved
+	Resources   Resources // what is reserved for it; also its limits
+	PreferOther bool      // another agent than the earlier attempts', when there is one
 	Log         LogManifest
 	Artifacts   []Artifact
 	Outputs     map[string]string

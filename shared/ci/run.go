@@ -134,6 +134,7 @@ type CancelRequest struct {
 	By     Actor
 	Reason Reason
 	Note   string
+	Hard   bool // finally steps are canceled too
 	At     ClusterTime
 }
 
