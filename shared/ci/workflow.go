@@ -88,6 +88,10 @@ type Step struct {
 	S3           bool // hand the step S3 credentials; default true
 }
 
+// DecidesAtFinal reports whether the step's outcome counts only once its
+// uploads are whole, since what follows may use them, and not at the exit.
+func (s *Step) DecidesAtFinal() bool { return len(s.Artifacts) > 0 }
+
 // Executors.
 const (
 	ExecutorDocker  = "docker"
