@@ -71,7 +71,7 @@ var packages = map[string]row{
 	"agent/session":             {ring: 3, may: []string{"shared/*", "proto/*"}},
 	"agent/checkout":            {ring: 3, may: []string{"shared/objectstore", "shared/logpath"}},
 	"agent/cache":               {ring: 3},
-	"agent/logship":             {ring: 3, may: []string{"shared/objectstore", "shared/logpath"}},
+	"agent/logship":             {ring: 3, may: []string{"agent/runtime", "shared/objectstore", "shared/logpath"}},
 	"agent/host":                {ring: 3},
 	"agent/gateway":             {ring: 3, may: []string{"agent/gateway/*", "shared/*"}},
 	"agent/gateway/s3gate":      {ring: 3, may: []string{"shared/objectstore", "shared/logpath"}},
