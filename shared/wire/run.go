@@ -6,15 +6,6 @@ import (
 	pb "github.com/slipway-ci/slipway/proto/slipway/v1"
 )
 
-// Exit codes of a client that follows a run to its end.
-const (
-	exitPassed   = 0
-	exitFailed   = 1
-	exitCanceled = 3
-	exitTimedOut = 4
-	exitInfra    = 9
-)
-
 // RunContext is what a run's message says beyond the run itself. Nil functions
 // leave their field empty.
 type RunContext struct {
@@ -37,7 +28,7 @@ func RunRow(r *ci.Run) *pb.Run {
 		CreatedBy: r.CreatedBy.String(),
 		CreatedAt: stamp(r.CreatedAt), StartedAt: stamp(r.StartedAt), FinishedAt: stamp(r.FinishedAt),
 		Round:    int32(r.Round),
-		ExitCode: ExitCode(r), Final: Final(r),
+		ExitCode: uint32(ci.ExitCode(r)), Final: Final(r),
 	}
 	if r.Workflow != nil {
 		m.Workflow, m.Description = r.Workflow.Name, r.Workflow.Description
@@ -134,37 +125,4 @@ func Final(r *ci.Run) bool {
 		}
 	}
 	return true
-}
-
-// ExitCode is what a client that follows the run exits with once it is over:
-// 0 passed, 1 failed, 3 canceled, 4 timed out or expired, 9 failed for
-// infrastructure reasons alone. It is 0 while the run goes on.
-func ExitCode(r *ci.Run) uint32 {
-	switch r.State {
-	case ci.RunFailed:
-		if onlyInfrastructure(r) {
-			return exitInfra
-		}
-		return exitFailed
-	case ci.RunCanceled:
-		return exitCanceled
-	case ci.RunTimedOut, ci.RunExpired:
-		return exitTimedOut
-	default:
-		return exitPassed
-	}
-}
-
-func onlyInfrastructure(r *ci.Run) bool {
-	failed := false
-	for _, s := range r.Steps {
-		if !s.State.Failing() {
-			continue
-		}
-		if !s.Reason.Infrastructure() && s.State != ci.StepLost {
-			return false
-		}
-		failed = true
-	}
-	return failed
 }

@@ -202,35 +202,3 @@ func TestNothingForgotten(t *testing.T) {
 	row := RunRow(run)
 	wantAllSet(t, row, "final", "steps")
 }
-
-func TestExitCode(t *testing.T) {
-	t.Parallel()
-	steps := func(s ...ci.StepRun) (out []*ci.StepRun) {
-		for i := range s {
-			out = append(out, &s[i])
-		}
-		return out
-	}
-	infra := ci.StepRun{State: ci.StepFailed, Reason: ci.ReasonImagePull}
-	lost := ci.StepRun{State: ci.StepLost, Reason: ci.ReasonAgentLost}
-	user := ci.StepRun{State: ci.StepFailed, Reason: ci.ReasonExitCode}
-	for _, c := range []struct {
-		state ci.RunState
-		steps []*ci.StepRun
-		want  uint32
-	}{
-		{ci.RunRunning, nil, 0},
-		{ci.RunPassed, nil, 0},
-		{ci.RunFailed, steps(user), 1},
-		{ci.RunFailed, steps(infra, user), 1},
-		{ci.RunFailed, steps(infra, lost), 9},
-		{ci.RunFailed, nil, 1},
-		{ci.RunCanceled, nil, 3},
-		{ci.RunTimedOut, nil, 4},
-		{ci.RunExpired, nil, 4},
-	} {
-		if got := ExitCode(&ci.Run{State: c.state, Steps: c.steps}); got != c.want {
-			t.Errorf("%s with %d steps: got %d, want %d", c.state, len(c.steps), got, c.want)
-		}
-	}
-}
