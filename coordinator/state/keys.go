@@ -1,6 +1,7 @@
 package state
 
 import (
+	"strings"
 	"time"
 
 	"github.com/slipway-ci/slipway/shared/ci"
@@ -34,6 +35,17 @@ type keyRow struct {
 	Op     string
 	Object string
 	At     ci.ClusterTime
+}
+
+// maxKey bounds an idempotency key, in bytes.
+const maxKey = 256
+
+// checkKey refuses keys that could not stand in an index.
+func checkKey(key string) error {
+	if len(key) > maxKey || strings.Contains(key, sep) {
+		return ci.FieldErrorf(ci.Invalid, "idempotency_key", "cannot take this idempotency key: it must have at most %d bytes and no zero byte", maxKey)
+	}
+	return nil
 }
 
 // keyed is an op that may come with an idempotency key.

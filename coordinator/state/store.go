@@ -98,6 +98,9 @@ func (x *tx) do(c Command) error {
 	if c.Key == "" || !isKeyed {
 		return c.Op.apply(x)
 	}
+	if err := checkKey(c.Key); err != nil {
+		return err
+	}
 	tenant, object, ok := k.subject(x.t)
 	if !ok {
 		return c.Op.apply(x)

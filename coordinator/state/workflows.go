@@ -79,3 +79,117 @@ func unpackWorkflow(hash string, parts [][]byte) (*ci.Workflow, error) {
 	}
 	return w, nil
 }
+
+func (o *PutWorkflow) apply(x *tx) error {
+	if err := checkID("workflow", o.Hash); err != nil {
+		return err
+	}
+	if o.Parts < 1 || o.Parts > maxParts || o.Part < 0 || o.Part >= o.Parts || len(o.Data) > maxPart {
+		return ci.Errorf(ci.Invalid, "cannot store part %d of %d with %d bytes of workflow %s", o.Part, o.Parts, len(o.Data), o.Hash)
+	}
+	row := workflowRow{Hash: o.Hash, Parts: make([][]byte, o.Parts)}
+	if old, ok := x.t.workflows.get(o.Hash); ok {
+		if old.Workflow != nil || len(old.Parts) == o.Parts {
+			row = *old
+		}
+	}
+	row.At = x.stamp.Cluster
+	if row.Workflow == nil {
+		row.Parts = append([][]byte(nil), row.Parts...)
+		row.Parts[o.Part] = o.Data
+		if row.whole() {
+			w, err := unpackWorkflow(o.Hash, row.Parts)
+			if err == nil {
+				err = checkWorkflow(w)
+			}
+			if err != nil {
+				return ci.Errorf(ci.Invalid, "%w", err)
+			}
+			row.Workflow = w
+		}
+	}
+	x.t.workflows.put(o.Hash, &row)
+	return nil
+}
+
+func (w *workflowRow) whole() bool {
+	for _, p := range w.Parts {
+		if p == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// checkWorkflow refuses what the state itself could not bear. All else is the
+// parser's business.
+func checkWorkflow(w *ci.Workflow) error {
+	if len(w.Steps) == 0 {
+		return fmt.Errorf("workflow %s has no steps", w.Name)
+	}
+	place := make(map[string]int, len(w.Steps))
+	for i := range w.Steps {
+		id := w.Steps[i].ID
+		if err := checkID("step", id); err != nil {
+			return err
+		}
+		if _, twice := place[id]; twice {
+			return fmt.Errorf("workflow %s has two steps %s", w.Name, id)
+		}
+		place[id] = i
+	}
+	for i := range w.Steps {
+		for _, n := range w.Steps[i].Needs {
+			j, ok := place[n]
+			if !ok {
+				return fmt.Errorf("step %s needs %s, which is not there", w.Steps[i].ID, n)
+			}
+			if w.Steps[j].Finally && !w.Steps[i].Finally {
+				return fmt.Errorf("step %s needs %s, which only runs at the end", w.Steps[i].ID, n)
+			}
+		}
+	}
+	return cycle(w, place)
+}
+
+// cycle refuses steps that wait for each other: their run would never end.
+func cycle(w *ci.Workflow, place map[string]int) error {
+	left := make([]int, len(w.Steps)) // needs not done yet
+	follow := make([][]int, len(w.Steps))
+	var ready []int
+	for i := range w.Steps {
+		left[i] = len(w.Steps[i].Needs)
+		for _, n := range w.Steps[i].Needs {
+			follow[place[n]] = append(follow[place[n]], i)
+		}
+		if left[i] == 0 {
+			ready = append(ready, i)
+		}
+	}
+	done := 0
+	for ; len(ready) > 0; done++ {
+		i := ready[len(ready)-1]
+		ready = ready[:len(ready)-1]
+		for _, j := range follow[i] {
+			if left[j]--; left[j] == 0 {
+				ready = append(ready, j)
+			}
+		}
+	}
+	if done < len(w.Steps) {
+		return fmt.Errorf("workflow %s has steps that need each other", w.Name)
+	}
+	return nil
+}
+
+// useWorkflow counts one run more, or less, for a workflow.
+func (t *tables) useWorkflow(hash string, n int, now ci.ClusterTime) {
+	old, ok := t.workflows.get(hash)
+	if !ok {
+		panic("no workflow " + hash) // the caller has looked
+	}
+	row := *old
+	row.Runs += n
+	row.At = now
+	t.workflows.put(hash, &row)
+}
