@@ -117,6 +117,7 @@ var libs = []lib{
 	{"github.com/aws/smithy-go", []string{"shared/objectstore"}, "part of the S3 client"},
 	{"github.com/bmatcuk/doublestar", []string{"*"}, "globs of one kind everywhere"},
 	{"github.com/cenkalti/backoff", []string{"*"}, "one way to wait between tries"},
+	{"github.com/containerd/errdefs", []string{"agent/runtime/docker"}, "the errors of the Docker client"},
 	{"github.com/distribution/reference", []string{"agent/runtime/docker", "shared/spec"}, "image names are resolved where images are pulled, and checked where they are written"},
 	{"github.com/docker/docker", []string{"agent/runtime/docker"}, "the engine is behind agent/runtime, so that steps run without it too"},
 	{"github.com/docker/go-connections", []string{"agent/runtime/docker"}, "part of the Docker client"},
