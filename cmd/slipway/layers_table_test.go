@@ -115,7 +115,7 @@ var libs = []lib{
 	{"filippo.io/age", nil, "no secrets yet"},
 	{"github.com/aws/aws-sdk-go-v2", []string{"shared/objectstore", "shared/objectstore/s3dev"}, "a bucket is an interface of ours, so that another store is one package away (the embedded server's backend is written in the SDK's types)"},
 	{"github.com/aws/smithy-go", []string{"shared/objectstore"}, "part of the S3 client"},
-	{"github.com/bmatcuk/doublestar", []string{"*"}, "globs of one kind everywhere"},
+	{"github.com/bmatcuk/doublestar", []string{"*", "shared/expr"}, "globs of one kind everywhere (expr: in a file system that it is given)"},
 	{"github.com/cenkalti/backoff", []string{"*"}, "one way to wait between tries"},
 	{"github.com/containerd/errdefs", []string{"agent/runtime/docker"}, "the errors of the Docker client"},
 	{"github.com/distribution/reference", []string{"agent/runtime/docker", "shared/spec"}, "image names are resolved where images are pulled, and checked where they are written"},
