@@ -141,3 +141,15 @@ func TestSuiteThroughTheGate(t *testing.T) {
 		return below{s.client(t, access, secret), prefix + "/" + filepath.Base(t.Name()) + "/"}
 	})
 }
+
+func closedListener(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}

@@ -18,6 +18,7 @@ const (
 	// answer only after the last byte see it instead of a broken connection.
 	drainLimit = 16 << 20
 	drainTime  = 10 * time.Second
+	smallBody  = 32 << 10
 	// An answer to a write is a few hundred bytes; more is not looked at.
 	maxAnswer = 64 << 10
 )
@@ -176,11 +177,30 @@ func newRequest(ctx context.Context, r *http.Request, by *caller, c *call) (*htt
 	case length > 0 && c.name != "PutObject" && c.name != "UploadPart":
 		return nil, nil, invalid("%s takes no body.", c.name)
 	case length > 0:
-		req.Body = io.NopCloser(data)
 		if data.sha != nil {
 			// The store checks it once more.
 			header.Set("X-Amz-Content-Sha256", data.want)
 		}
+		if err := setBody(req, data, length); err != nil {
+			return nil, nil, err
+		}
 	}
 	return req.WithContext(ctx), data, nil
+}
+
+// setBody streams a body, but a small one is read first: then one that does
+// not hold never reaches the store, and a connection that the store has just
+// closed costs a retry instead of an error.
+func setBody(req *http.Request, data *body, length int64) error {
+	if length > smallBody {
+		req.Body = io.NopCloser(data)
+		return nil
+	}
+	all, err := io.ReadAll(data)
+	if err != nil {
+		return err
+	}
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(all)), nil }
+	req.Body, err = req.GetBody()
+	return err
 }

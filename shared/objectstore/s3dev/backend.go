@@ -124,7 +124,7 @@ func (r *rooted) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input) (
 }
 
 func (r *rooted) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
-	in.Bucket = r.ptr(in.Bucket)
+	in.Bucket, in.Body = r.ptr(in.Bucket), whole(in.Body, in.ContentLength)
 	return r.posix.PutObject(ctx, in)
 }
 
@@ -162,7 +162,7 @@ func (r *rooted) CreateMultipartUpload(ctx context.Context, in s3response.Create
 
 func (r *rooted) UploadPart(ctx context.Context, in *s3.UploadPartInput) (*s3.UploadPartOutput, error) {
 	c := *in
-	c.Bucket = r.ptr(in.Bucket)
+	c.Bucket, c.Body = r.ptr(in.Bucket), whole(in.Body, in.ContentLength)
 	return r.posix.UploadPart(ctx, &c)
 }
 

@@ -3,12 +3,15 @@ package s3dev_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -114,6 +117,41 @@ func TestRefusals(t *testing.T) {
 		if err == nil || ci.KindOf(err) != tt.want {
 			t.Errorf("%s: %v: %v", name, ci.KindOf(err), err)
 		}
+	}
+}
+
+// A client that dies in the middle of an upload leaves nothing behind.
+func TestBrokenUpload(t *testing.T) {
+	err := inGroup(t, config(t), func(ctx context.Context, endpoint string) error {
+		s := client(t, endpoint)
+		for _, size := range []int{1, 1000, 100_000} {
+			link, err := s.PutURL(ctx, "half", time.Hour)
+			if err != nil {
+				return err
+			}
+			conn, err := net.Dial("tcp", strings.TrimPrefix(endpoint, "http://"))
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: %s\r\nContent-Length: 200000\r\n\r\n%s",
+				strings.TrimPrefix(link, endpoint), strings.TrimPrefix(endpoint, "http://"), strings.Repeat("x", size))
+			// Half closed, the answer can still be awaited.
+			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+				return err
+			}
+			answer, err := io.ReadAll(conn)
+			conn.Close()
+			if err != nil || strings.Contains(string(answer), " 200 ") {
+				t.Errorf("%d of 200000 bytes: %s, %v", size, answer, err)
+			}
+			if o, err := s.Stat(ctx, "half"); ci.KindOf(err) != ci.NotFound {
+				t.Errorf("%d of 200000 bytes make %+v, %v", size, o, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
