@@ -157,7 +157,7 @@ func (o *RetryRun) seeds(r *ci.Run) (steps, error) {
 }
 
 // reach returns what follows the seeds. Unless through, it does not go past a
-// step that has passed: what follows that did not stay undone because of the
+// step that ran by itself: what follows that did not stay undone because of the
 // seeds.
 func reach(r *ci.Run, seeds steps, through bool) steps {
 	from := maps.Clone(seeds)
@@ -178,7 +178,7 @@ func reach(r *ci.Run, seeds steps, through bool) steps {
 				continue
 			}
 			out[i], grown = true, true
-			if through || !s.State.Satisfies() || s.State == ci.StepSkipped {
+			if through || s.State == ci.StepNotRun || s.State == ci.StepCanceled || s.State == ci.StepSkipped {
 				from[i] = true
 			}
 		}
