@@ -103,6 +103,7 @@ func (m *member) start(a *pki.Authority) error {
 func (m *member) kill() error {
 	var err error
 	m.node.closeOnce.Do(func() {
+		m.node.cancel()
 		err = errors.Join(m.tasks.Stop(), m.node.raft.Shutdown().Error(), m.node.tasks.Stop(), m.node.closeNet(), m.node.disk.close())
 	})
 	return err

@@ -19,10 +19,13 @@ type raftLog struct {
 	args []any
 }
 
+// noContext is what log lines carry that come out of raft, which knows none.
+var noContext = context.Background() //nolint:forbidigo // hclog hands over no context
+
 func newRaftLog(l *slog.Logger, name string) hclog.Logger { return raftLog{log: l, name: name} }
 
 func (l raftLog) Log(level hclog.Level, msg string, args ...any) {
-	l.log.Log(context.Background(), slogLevel(level), l.name+": "+msg, plain(args)...)
+	l.log.Log(noContext, slogLevel(level), l.name+": "+msg, plain(args)...)
 }
 
 func slogLevel(level hclog.Level) slog.Level {
@@ -55,7 +58,7 @@ func (l raftLog) Warn(msg string, args ...any)  { l.Log(hclog.Warn, msg, args...
 func (l raftLog) Error(msg string, args ...any) { l.Log(hclog.Error, msg, args...) }
 
 func (l raftLog) enabled(level hclog.Level) bool {
-	return l.log.Enabled(context.Background(), slogLevel(level))
+	return l.log.Enabled(noContext, slogLevel(level))
 }
 
 func (l raftLog) IsTrace() bool { return false }

@@ -79,7 +79,7 @@ func TestMuxSharesOnePort(t *testing.T) {
 	client.CloseIdleConnections()
 
 	address := m.Addr().String()
-	dialler := newStream(nil, member)
+	dialler := newStream(t.Context(), nil, member)
 	if _, err := dialler.Dial(qualified("c9", address), deadline); err == nil {
 		t.Error("dialled c9 and took c1 for it")
 	}

@@ -53,6 +53,7 @@ type Node struct {
 	raft     *raft.Raft
 	disk     *disk
 	net      raft.Transport
+	cancel   context.CancelFunc // ends what the transport is dialling
 	tasks    *lifecycle.Tasks
 	queue    *queue
 	terms    *terms
@@ -85,17 +86,19 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	dir := &directory{resolve: cfg.Resolve}
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the node's life ends with Close
 	n := &Node{
-		cfg: cfg, disk: d, net: cfg.transport,
-		tasks: lifecycle.NewTasks(context.Background()),
+		cfg: cfg, disk: d, net: cfg.transport, cancel: cancel,
+		tasks: lifecycle.NewTasks(ctx),
 		queue: newQueue(), terms: newTerms(),
 		observed: make(chan raft.Observation, 1),
 		failed:   make(chan struct{}),
 	}
 	if n.net == nil {
-		n.net = newTransport(cfg, dir)
+		n.net = newTransport(ctx, cfg, dir)
 	}
 	if err := n.startRaft(); err != nil {
+		cancel()
 		return nil, errors.Join(err, n.closeNet(), d.close())
 	}
 	dir.raft.Store(n.raft)
@@ -193,6 +196,7 @@ func (n *Node) Close() error {
 			}
 		}
 		err := n.tasks.Stop()
+		n.cancel()
 		n.closeErr = errors.Join(err, n.raft.Shutdown().Error(), n.closeNet(), n.disk.close())
 	})
 	return n.closeErr

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,18 +151,75 @@ func TestVerify(t *testing.T) {
 
 func TestProposeGivesUpWithItsContext(t *testing.T) {
 	t.Parallel()
-	m := single(t, nil)
-	ctx, cancel := context.WithCancel(t.Context())
+	n := &Node{queue: newQueue()} // with a leader whose entry in flight never ends
+	n.queue.start()
+	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.node.Propose(ctx, tenant("late", 0)); ci.KindOf(err) != ci.Canceled {
-		t.Errorf("canceled: %v", err)
+	_, err := n.Propose(gone, tenant("before", 0))
+	if ci.KindOf(err) != ci.Canceled || n.queue.bytes != 0 {
+		t.Errorf("canceled before: %v", err)
 	}
-	m.node.queue.start() // as while an entry is in flight for ever
+
+	var g errgroup.Group
+	for _, inFlight := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		g.Go(func() error {
+			_, err := n.Propose(ctx, tenant("during", 0))
+			unknown := err != nil && strings.Contains(err.Error(), unknownOutcome)
+			if unknown != inFlight || ci.KindOf(err) != ci.Canceled {
+				return fmt.Errorf("in flight %v: %w", inFlight, err)
+			}
+			return nil
+		})
+		<-n.queue.wake
+		if inFlight {
+			n.queue.take()
+		}
+		cancel()
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestClosedNodeRefuses(t *testing.T) {
+	t.Parallel()
+	m := single(t, nil)
 	if err := m.node.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := m.node.Propose(soon(t), tenant("closed", 0)); ci.KindOf(err) != ci.Unavailable {
-		t.Errorf("closed: %v", err)
+		t.Errorf("Propose = %v", err)
+	}
+	if err := m.node.Verify(soon(t)); ci.KindOf(err) != ci.Unavailable {
+		t.Errorf("Verify = %v", err)
+	}
+}
+
+// BenchmarkPropose shows what one fsync each costs, and what sharing it saves.
+func BenchmarkPropose(b *testing.B) {
+	for _, at := range []int{1, 64} {
+		b.Run(fmt.Sprintf("waiting=%d", at), func(b *testing.B) {
+			m := &member{cfg: Config{Dir: b.TempDir(), Log: slog.New(slog.DiscardHandler), Bootstrap: true}}
+			if err := m.start(authority(b)); err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _, _ = m.node.Close(), m.tasks.Stop() }()
+			if err := m.node.WaitLeader(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			var g errgroup.Group
+			g.SetLimit(at)
+			for i := range b.N {
+				g.Go(func() error {
+					_, err := m.node.Propose(b.Context(), tenant(fmt.Sprintf("t-%d", i%1000), 200))
+					return err
+				})
+			}
+			if err := g.Wait(); err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 // connections open when it is closed, with a goroutine reading each that comes
 // in; so they are counted here, and closed with the stream.
 type stream struct {
+	ctx context.Context // ends with the node: raft's seam has none for dialling
 	ln  net.Listener
 	src *pki.Source
 
@@ -34,8 +35,8 @@ type stream struct {
 	closed bool
 }
 
-func newStream(ln net.Listener, src *pki.Source) *stream {
-	return &stream{ln: ln, src: src, conns: make(map[*counted]struct{})}
+func newStream(ctx context.Context, ln net.Listener, src *pki.Source) *stream {
+	return &stream{ctx: ctx, ln: ln, src: src, conns: make(map[*counted]struct{})}
 }
 
 // counted is a connection of a stream.
@@ -94,7 +95,7 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	if !found {
 		node, addr = "", string(address)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	d := tls.Dialer{Config: s.src.ClientConfig(pki.RoleCoordinator, node, pki.ProtoRaft)}
 	conn, err := d.DialContext(ctx, "tcp", addr)
@@ -136,10 +137,10 @@ func qualified(node raft.ServerID, addr string) raft.ServerAddress {
 	return raft.ServerAddress(string(node) + "@" + addr)
 }
 
-func newTransport(cfg Config, dir *directory) *raft.NetworkTransport {
+func newTransport(ctx context.Context, cfg Config, dir *directory) *raft.NetworkTransport {
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: dir,
-		Stream:                newStream(cfg.Listener, cfg.TLS),
+		Stream:                newStream(ctx, cfg.Listener, cfg.TLS),
 		Logger:                newRaftLog(cfg.Log, "raft-net"),
 		MaxPool:               transportPool,
 		Timeout:               transportTimeout,
