@@ -112,6 +112,9 @@ func (s Scope) eval(kind Kind, src string) (out any, err error) {
 			out, err = nil, fmt.Errorf("internal error: %v", r)
 		}
 	}()
+	if s.env == nil {
+		s.env, s.run = noEnv, &ci.Run{}
+	}
 	c, err := s.env.compiled(kind, src)
 	if err != nil {
 		return nil, err

@@ -1,9 +1,11 @@
 package expr
 
 import (
+	"slices"
 	"sort"
 	"strings"
 
+	"github.com/bmatcuk/doublestar/v4"
 	"github.com/expr-lang/expr/ast"
 
 	"github.com/slipway-ci/slipway/shared/expr/suggest"
@@ -109,8 +111,14 @@ func (a *analysis) call(x *ast.CallNode) {
 		a.fail(callee, "only the agent has the files", "hash() can only stand in the key of a cache")
 	case callee.Value == "hash":
 		for _, arg := range x.Arguments {
-			if _, ok := arg.(*ast.StringNode); !ok {
+			glob, ok := arg.(*ast.StringNode)
+			switch {
+			case !ok:
 				a.fail(arg, "", "hash takes literal file patterns")
+			case strings.HasPrefix(glob.Value, "/") || slices.Contains(strings.Split(glob.Value, "/"), ".."):
+				a.fail(arg, "", "hash takes file patterns below the workspace")
+			case glob.Value == "" || !doublestar.ValidatePattern(glob.Value):
+				a.fail(arg, "", "%q is no file pattern", glob.Value)
 			}
 		}
 	case callee.Value != "replace":
