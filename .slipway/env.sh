@@ -1,4 +1,4 @@
-# Sourced by the steps of workflow.yaml.
+# Sourced by the steps of slipway.yaml.
 
 # Kept on the host between runs: `cache` of each step mounts them here, at the
 # same path in a container and as a process.

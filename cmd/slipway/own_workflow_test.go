@@ -11,16 +11,16 @@ import (
 // before a fleet is brought up for it.
 func TestOwnWorkflow(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../.slipway/workflow.yaml")
+	text, err := os.ReadFile("../../.slipway/slipway.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, problems := spec.Parse(text, spec.Options{File: "workflow.yaml"})
+	w, problems := spec.Parse(text, spec.Options{File: "slipway.yaml"})
 	if w == nil || len(problems) > 0 {
 		t.Fatalf("the project's own workflow has problems:\n%v", problems)
 	}
 	// The demo names these.
-	for _, id := range []string{"build", "vet", "test", "image", "smoke", "verify", "report"} {
+	for _, id := range []string{"build", "vet", "test", "image", "smoke", "verify", "signoff", "release", "report"} {
 		if w.Step(id) == nil {
 			t.Errorf("no step %q", id)
 		}
