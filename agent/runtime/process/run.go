@@ -159,12 +159,9 @@ func (r *Runtime) Stop(ctx context.Context, h runtime.Handle, signal string, gra
 	if err != nil {
 		return err
 	}
-	if signal == "" {
-		signal = "SIGTERM"
-	}
-	num := unix.SignalNum(signal)
-	if num == 0 {
-		return ci.Errorf(ci.Invalid, "cannot stop attempt %s: no signal is named %q (SIGTERM is one)", h.Attempt, signal)
+	num, err := runtime.Signal(signal)
+	if err != nil {
+		return err
 	}
 	return r.stop(ctx, h.Attempt, dir, stepinit.Order{Signal: int(num), Grace: grace})
 }

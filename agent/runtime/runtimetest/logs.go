@@ -38,7 +38,7 @@ func testLogBytes(t *testing.T, b *bench) {
 				t.Skip("bytes that are not UTF-8 are lost here")
 			}
 			s := b.spec("cat data; cat data >&2")
-			write(t, s.Dir+"/data", data)
+			write(t, s.WorkDir+"/data", data)
 			e, out := b.run(s)
 			if e.Code != 0 {
 				t.Fatalf("exit %+v", e)
@@ -87,7 +87,7 @@ func testLive(t *testing.T, b *bench) {
 	h := b.start(s)
 	out := output{on: func(r runtime.Record) error {
 		if string(r.Data) == "warn" {
-			write(t, s.Dir+"/go", nil)
+			write(t, s.WorkDir+"/go", nil)
 		}
 		return nil
 	}}
@@ -102,7 +102,7 @@ func testLive(t *testing.T, b *bench) {
 // testCursors reads on from many places: nothing twice, nothing left out.
 func testCursors(t *testing.T, b *bench) {
 	s := b.spec("for i in 1 2 3; do seq 1 400; seq 1 100 >&2; sleep 0.05; done; cat long; echo")
-	write(t, s.Dir+"/long", bytes.Repeat([]byte("l"), 3*runtime.MaxRecord))
+	write(t, s.WorkDir+"/long", bytes.Repeat([]byte("l"), 3*runtime.MaxRecord))
 	h := b.start(s)
 	all := b.logs(h, "")
 	if len(all.records) < 1500 {

@@ -140,9 +140,13 @@ func (b *bench) spec(script string) runtime.Spec {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		b.Fatal(err)
 	}
+	work := filepath.Join(dir, "work")
+	if err := os.Mkdir(work, 0o755); err != nil {
+		b.Fatal(err)
+	}
 	return runtime.Spec{
 		Attempt: ci.AttemptID("test-" + strings.ToLower(rand.Text())), Tenant: "default", Run: "run", Step: "step",
-		Image: b.Image, Pull: ci.PullNever, Script: script, Dir: dir, WorkDir: dir,
+		Image: b.Image, Pull: ci.PullNever, Script: script, Dir: dir, WorkDir: work,
 		Mounts: []runtime.Mount{{Source: dir, Target: dir}},
 	}
 }

@@ -176,7 +176,7 @@ func testRepeated(t *testing.T, b *bench) {
 	if err := b.rt.Stop(b.ctx(), h, "SIGTERM", 0); err != nil {
 		t.Errorf("Stop of what is gone: %v", err)
 	}
-	if n := lines(s.Dir + "/ran"); n != 1 {
+	if n := lines(s.WorkDir + "/ran"); n != 1 {
 		t.Errorf("user code ran %d times", n)
 	}
 }
@@ -186,8 +186,7 @@ func testStartTwice(t *testing.T, b *bench) {
 	h := b.prepare(s)
 	var waits []func() error
 	for range 4 {
-		other := b.open()
-		waits = append(waits, b.aside(func() error { return other.Start(b.ctx(), h) }))
+		waits = append(waits, b.aside(func() error { return b.rt.Start(b.ctx(), h) }))
 	}
 	for _, w := range waits {
 		if err := w(); err != nil {
@@ -195,7 +194,10 @@ func testStartTwice(t *testing.T, b *bench) {
 		}
 	}
 	b.wait(h)
-	if n := lines(s.Dir + "/ran"); n != 1 {
+	if err := b.open().Start(b.ctx(), h); err != nil {
+		t.Errorf("Start after a restart: %v", err)
+	}
+	if n := lines(s.WorkDir + "/ran"); n != 1 {
 		t.Errorf("user code ran %d times", n)
 	}
 }
@@ -206,7 +208,7 @@ func testStartGate(t *testing.T, b *bench) {
 	if _, err := b.rt.Wait(b.ctx(), h); ci.KindOf(err) != ci.Conflict {
 		t.Errorf("Wait before Start: %v, want a conflict", err)
 	}
-	if lines(s.Dir+"/ran") != 0 {
+	if lines(s.WorkDir+"/ran") != 0 {
 		t.Error("user code ran before Start")
 	}
 	if err := b.rt.Remove(b.ctx(), h); err != nil {
@@ -248,21 +250,21 @@ func testAdoption(t *testing.T, b *bench) {
 	if err := b.rt.Logs(b.ctx(), h, "", seen); !errors.Is(err, errSeen) {
 		t.Fatalf("Logs: %v", err)
 	}
-	b.rt = b.open()
-	if err := b.rt.Start(b.ctx(), h); err != nil {
+	again := b.open()
+	if err := again.Start(b.ctx(), h); err != nil {
 		t.Errorf("Start after a restart: %v", err)
 	}
 	rest := b.aside(func() error {
 		var out output
-		err := b.rt.Logs(b.ctx(), h, seen.records[0].Cursor, &out)
+		err := again.Logs(b.ctx(), h, seen.records[0].Cursor, &out)
 		if out.out.String() != "after\n" {
 			t.Errorf("log behind the first line: %q", out.out.String())
 		}
 		return err
 	})
-	write(t, s.Dir+"/go", nil)
-	if e := b.wait(h); e.Code != 5 {
-		t.Errorf("Wait after a restart = %+v, want code 5", e)
+	write(t, s.WorkDir+"/go", nil)
+	if e, err := again.Wait(b.ctx(), h); err != nil || e.Code != 5 {
+		t.Errorf("Wait after a restart = %+v, %v, want code 5", e, err)
 	}
 	if err := rest(); err != nil {
 		t.Errorf("Logs after a restart: %v", err)

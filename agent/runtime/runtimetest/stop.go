@@ -10,7 +10,7 @@ import (
 func testStop(t *testing.T, b *bench) {
 	s := b.spec("trap 'echo told; exit 33' TERM; echo ready > ready; while :; do sleep 0.1; done")
 	h := b.start(s)
-	until(t, "the step is ready", func() bool { return lines(s.Dir+"/ready") == 1 })
+	until(t, "the step is ready", func() bool { return lines(s.WorkDir+"/ready") == 1 })
 	if err := b.rt.Stop(b.ctx(), h, "SIGTERM", patience); err != nil {
 		t.Fatalf("Stop: %v", err)
 	}
@@ -40,7 +40,7 @@ func testStopDeaf(t *testing.T, b *bench) {
 	s := b.spec("")
 	s.Script = deaf(s)
 	h := b.start(s)
-	until(t, "four processes are up", func() bool { return lines(s.Dir+"/up") == 4 })
+	until(t, "four processes are up", func() bool { return lines(s.WorkDir+"/up") == 4 })
 	begin := time.Now()
 	if err := b.rt.Stop(b.ctx(), h, "SIGTERM", 300*time.Millisecond); err != nil {
 		t.Fatalf("Stop: %v", err)
@@ -62,7 +62,7 @@ func testStopUnstarted(t *testing.T, b *bench) {
 	if err := b.rt.Stop(b.ctx(), h, "SIGTERM", patience); err != nil {
 		t.Fatalf("Stop before Start: %v", err)
 	}
-	if lines(s.Dir+"/ran") != 0 {
+	if lines(s.WorkDir+"/ran") != 0 {
 		t.Error("user code ran")
 	}
 }
@@ -73,7 +73,7 @@ func testLeftovers(t *testing.T, b *bench) {
 	loop := `'trap "" TERM HUP; echo x >> up; while :; do sleep 1; done' ` + string(s.Attempt)
 	s.Script = "setsid sh -c " + loop + " &\nsh -c " + loop + " &\n" +
 		"while [ $(wc -l < up) -lt 2 ]; do sleep 0.05; done; exit 8"
-	write(t, s.Dir+"/up", nil)
+	write(t, s.WorkDir+"/up", nil)
 	h := b.start(s)
 	out := b.logs(h, "")
 	if e := b.wait(h); e.Code != 8 {
@@ -90,7 +90,7 @@ func testRemoveRunning(t *testing.T, b *bench) {
 	h := b.start(s)
 	waited := b.aside(func() error { _, err := b.rt.Wait(b.ctx(), h); return err })
 	read := b.aside(func() error { return b.rt.Logs(b.ctx(), h, "", &output{}) })
-	until(t, "four processes are up", func() bool { return lines(s.Dir+"/up") == 4 })
+	until(t, "four processes are up", func() bool { return lines(s.WorkDir+"/up") == 4 })
 	if err := b.rt.Remove(b.ctx(), h); err != nil {
 		t.Fatalf("Remove: %v", err)
 	}

@@ -1,0 +1,61 @@
+package docker_test
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/slipway-ci/slipway/agent/runtime"
+	"github.com/slipway-ci/slipway/agent/runtime/docker"
+	"github.com/slipway-ci/slipway/agent/runtime/runtimetest"
+	"github.com/slipway-ci/slipway/shared/ci"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fleet is a cluster and agent of one test.
+func fleet() docker.Config {
+	return docker.Config{Cluster: "test-" + strings.ToLower(rand.Text()), Agent: ci.AgentID("test-" + strings.ToLower(rand.Text()))}
+}
+
+func open(t testing.TB, cfg docker.Config) *docker.Runtime {
+	t.Helper()
+	r, err := docker.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := r.Close(ctx); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return r
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	runtimetest.NeedImage(t)
+	cfg := fleet()
+	// It closes last, so it is the one that deletes the network.
+	first := open(t, cfg)
+	info, err := first.Ping(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("engine %s, API %s", info.Version, info.API)
+	runtimetest.Run(t, runtimetest.Harness{
+		New: func(t *testing.T) func() runtime.Runtime {
+			return func() runtime.Runtime { return open(t, cfg) }
+		},
+		Image:     runtimetest.Image,
+		ExtraEnv:  []string{"PATH", "HOME", "HOSTNAME"},
+		LossyUTF8: true,
+		Limits:    []string{"memory", "pids"},
+	})
+}

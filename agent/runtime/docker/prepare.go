@@ -1,0 +1,160 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/mount"
+
+	"github.com/slipway-ci/slipway/agent/runtime"
+	"github.com/slipway-ci/slipway/shared/ci"
+)
+
+const (
+	// scriptTarget is where a step finds its script.
+	scriptTarget = "/.slipway/script"
+	gatewayName  = "host.docker.internal"
+)
+
+// Prepare fetches the image and creates the container. What lies in
+// Spec.Writable by then is given to the image's user; what is put there later
+// is not.
+func (r *Runtime) Prepare(ctx context.Context, s runtime.Spec) (runtime.Handle, error) {
+	if _, err := ref(runtime.Handle{Attempt: s.Attempt}); err != nil {
+		return runtime.Handle{}, err
+	}
+	img, err := r.resolve(ctx, s.Image, s.Pull)
+	if err != nil {
+		return runtime.Handle{}, err
+	}
+	if err := own(s.Writable, img.user); err != nil {
+		return runtime.Handle{}, infra(err, "give the step's folders to the image's user %s", img.user)
+	}
+	if s.Script != "" {
+		if err := writeScript(s); err != nil {
+			return runtime.Handle{}, infra(err, "write the script of step %s", s.Step)
+		}
+	}
+	gateway, err := r.Gateway(ctx)
+	if err != nil {
+		return runtime.Handle{}, infra(err, "prepare step %s", s.Step)
+	}
+	cfg, host := r.container(s, img, gateway)
+	made, err := r.api.ContainerCreate(ctx, cfg, host, nil, nil, name(s.Attempt))
+	if errdefs.IsConflict(err) {
+		return r.adopt(ctx, s.Attempt, err)
+	}
+	if err != nil {
+		return runtime.Handle{}, infra(err, "create the container of step %s", s.Step)
+	}
+	r.memo(s.Attempt).fresh.Store(true)
+	for _, w := range made.Warnings {
+		r.cfg.Log.Debug("the engine warns", "attempt", s.Attempt, "warning", w)
+	}
+	return runtime.Handle{Attempt: s.Attempt, Runtime: Name, ID: made.ID, ImageDigest: img.digest}, nil
+}
+
+// adopt takes the container that an earlier Prepare of the attempt made.
+func (r *Runtime) adopt(ctx context.Context, id ci.AttemptID, conflict error) (runtime.Handle, error) {
+	c, err := r.api.ContainerInspect(ctx, name(id))
+	if err != nil {
+		return runtime.Handle{}, infra(err, "look at the container of attempt %s", id)
+	}
+	if c.Config == nil || !r.ours(c.Config.Labels) || c.Config.Labels[LabelAttempt] != string(id) {
+		return runtime.Handle{}, infra(conflict, "use a container that is not ours")
+	}
+	return handle(c.ID, c.Config.Labels), nil
+}
+
+func (r *Runtime) ours(labels map[string]string) bool {
+	return labels[LabelCluster] == r.cfg.Cluster && labels[LabelAgent] == string(r.cfg.Agent)
+}
+
+func handle(id string, labels map[string]string) runtime.Handle {
+	return runtime.Handle{
+		Attempt: ci.AttemptID(labels[LabelAttempt]), Runtime: Name, ID: id, ImageDigest: labels[labelDigest],
+	}
+}
+
+// container turns a spec into what the engine wants.
+func (r *Runtime) container(s runtime.Spec, img found, gateway string) (*container.Config, *container.HostConfig) {
+	cfg := &container.Config{
+		// By id: the name may mean another image a moment later.
+		Image: img.id, Env: s.Env, WorkingDir: s.WorkDir, StopSignal: s.StopSignal,
+		Labels: map[string]string{
+			LabelCluster: r.cfg.Cluster, LabelAgent: string(r.cfg.Agent), LabelTenant: string(s.Tenant),
+			LabelRun: string(s.Run), LabelStep: s.Step, LabelAttempt: string(s.Attempt),
+			labelImage: s.Image, labelDigest: img.digest,
+		},
+	}
+	host := &container.HostConfig{
+		NetworkMode: container.NetworkMode(r.cfg.Network),
+		ExtraHosts:  []string{gatewayName + ":" + gateway},
+		LogConfig: container.LogConfig{
+			Type: "json-file", Config: map[string]string{"max-size": "256m", "max-file": "5"},
+		},
+		Resources: container.Resources{
+			NanoCPUs: s.Resources.MilliCPU * 1e6,
+			// The same for both: no swap.
+			Memory: s.Resources.Memory, MemorySwap: s.Resources.Memory,
+		},
+	}
+	if s.Resources.Pids > 0 {
+		host.PidsLimit = &s.Resources.Pids
+	}
+	for _, m := range s.Mounts {
+		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+	}
+	switch {
+	case s.Script != "":
+		cfg.Entrypoint = s.Shell
+		if len(cfg.Entrypoint) == 0 {
+			cfg.Entrypoint = []string{"/bin/sh", "-e"}
+		}
+		cfg.Cmd = []string{scriptTarget}
+		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: scriptPath(s), Target: scriptTarget, ReadOnly: true})
+	case len(s.Command) > 0:
+		cfg.Entrypoint, cfg.Cmd = s.Command[:1], s.Command[1:]
+	}
+	return cfg, host
+}
+
+func scriptPath(s runtime.Spec) string { return filepath.Join(s.Dir, "runtime", "script") }
+
+func writeScript(s runtime.Spec) error {
+	path := scriptPath(s)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, []byte(s.Script), 0o755); err != nil {
+		return err
+	}
+	// The image's user need not be the agent's; umask must not matter.
+	return os.Chmod(path, 0o755)
+}
+
+// List finds the containers of this cluster and agent.
+func (r *Runtime) List(ctx context.Context) (map[ci.AttemptID]runtime.Handle, error) {
+	all, err := r.api.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(
+		filters.Arg("label", LabelCluster+"="+r.cfg.Cluster), filters.Arg("label", LabelAgent+"="+string(r.cfg.Agent)),
+		filters.Arg("label", LabelAttempt))})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the containers of this agent: %w", err)
+	}
+	out := map[ci.AttemptID]runtime.Handle{}
+	for _, c := range all {
+		// Children of a step may carry its labels too; the name is the step's alone.
+		h := handle(c.ID, c.Labels)
+		for _, n := range c.Names {
+			if n == "/"+name(h.Attempt) {
+				out[h.Attempt] = h
+			}
+		}
+	}
+	return out, nil
+}
