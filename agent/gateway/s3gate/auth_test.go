@@ -206,7 +206,7 @@ func TestOperations(t *testing.T) {
 		{"GET", in + "/a?uploadId=u&uploadId=v", bad},
 		// Everything else.
 		{"GET", "/", denied}, {"GET", "/bucket?acl", denied}, {"GET", "/bucket?policy", denied}, {"PUT", "/bucket", denied}, {"DELETE", "/bucket", denied}, {"PUT", "/bucket?policy", denied}, {"GET", "/bucket?uploads&prefix=" + prefix + "/", denied},
-		{"GET", in + "/a?acl", denied}, {"PUT", in + "/a?acl", denied}, {"PUT", in + "/a?tagging", denied}, {"GET", in + "/a?versionId=1", denied}, {"DELETE", in + "/a?versionId=1", denied}, {"POST", in + "/a?select&select-type=2", denied},
+		{"GET", in + "/a?acl", "NotImplemented"}, {"GET", in + "0/a?acl", denied}, {"PUT", in + "/a?acl", denied}, {"PUT", in + "/a?tagging", denied}, {"GET", in + "/a?versionId=1", denied}, {"DELETE", in + "/a?versionId=1", denied}, {"POST", in + "/a?select&select-type=2", denied},
 		{"POST", in + "/a?restore", denied}, {"OPTIONS", in + "/a", denied}, {"PATCH", in + "/a", denied}, {"POST", in + "/a", denied},
 	} {
 		path, query, _ := strings.Cut(tt.target, "?")

@@ -178,9 +178,12 @@ func TestDownloadsStream(t *testing.T) {
 	r := request(t, http.MethodGet, s.at(prefix+"/big"), "", "Range", "bytes=0-9")
 	theStep().sign(r, hashOf(""))
 	var group errgroup.Group
+	half := make(chan struct{})
 	group.Go(func() error {
 		_, err := pw.Write(bytes.Repeat([]byte("a"), 100_000))
-		return err
+		<-half
+		// The store breaks off: the client must not take it for the end.
+		return errors.Join(err, pw.CloseWithError(errors.New("broken")))
 	})
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(r)
@@ -194,8 +197,7 @@ func TestDownloadsStream(t *testing.T) {
 	if _, err := io.CopyN(io.Discard, resp.Body, 50_000); err != nil {
 		t.Fatalf("the first half does not come before the end: %v", err)
 	}
-	// The store breaks off: the client must not take it for the end.
-	pw.CloseWithError(errors.New("broken"))
+	close(half)
 	if _, err := io.Copy(io.Discard, resp.Body); err == nil {
 		t.Error("a broken download looks whole")
 	}

@@ -32,6 +32,7 @@ var operations = []operation{
 	{name: "GetObject", method: http.MethodGet, object: true, may: objectReads},
 	{name: "ListParts", method: http.MethodGet, object: true, need: []string{"uploadId"},
 		may: []string{"max-parts", "part-number-marker", "encoding-type"}},
+	{name: "GetObjectAcl", method: http.MethodGet, object: true, need: []string{"acl"}},
 	{name: "PutObject", method: http.MethodPut, object: true, writes: true},
 	{name: "UploadPart", method: http.MethodPut, object: true, need: []string{"partNumber", "uploadId"}, writes: true},
 	{name: "CreateMultipartUpload", method: http.MethodPost, object: true, need: []string{"uploads"}, writes: true},

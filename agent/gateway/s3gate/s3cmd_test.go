@@ -68,7 +68,7 @@ func TestS3cmd(t *testing.T) {
 		{"put", "large", root + "0/large"},
 		{"get", "s3://" + s.bucket + "/fleet/cluster.json", "x"},
 		{"ls", "s3://" + s.bucket + "/"},
-		{"setacl", "--acl-public", root + "/complete"},
+		{"put", "--acl-public", "complete", root + "/public"},
 	} {
 		if out, err := run(args...); err == nil || !strings.Contains(out, "AccessDenied") && !strings.Contains(out, "403") {
 			t.Errorf("s3cmd %q: %v\n%s", args, err, out)

@@ -59,6 +59,9 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request) error {
 	case "GetBucketLocation":
 		g.writeLocation(w, r)
 		return nil
+	case "GetObjectAcl":
+		// s3cmd asks before it copies, and goes on only after this answer.
+		return refuse(http.StatusNotImplemented, "NotImplemented", "Objects have no access control lists here.")
 	}
 	return g.forward(w, r, by, c)
 }
