@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -53,6 +54,7 @@ func Main(dir string) int {
 	runtime.LockOSThread()
 	reply := os.NewFile(replyFD, "reply")
 	unix.CloseOnExec(replyFD)
+	closeStrays()
 	answer, err := run(dir, reply)
 	if err != nil {
 		answer = "error: " + err.Error()
@@ -64,6 +66,25 @@ func Main(dir string) int {
 		return 1
 	}
 	return 0
+}
+
+// closeStrays closes what somebody before the agent left open for its children:
+// a pipe that a step holds for hours makes its reader wait for hours. What this
+// program itself opens is closed on exec, which tells one from the other.
+func closeStrays() {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= replyFD {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			_ = unix.Close(fd)
+		}
+	}
 }
 
 // keeper is an init at work.
@@ -112,11 +133,10 @@ func (k *keeper) live(spec Spec, reply *os.File) (Exit, error) {
 	if err != nil {
 		return Exit{}, err
 	}
-	f, err := os.OpenFile(LogPath(k.dir), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	log, err := newSpool(k.dir)
 	if err != nil {
-		return Exit{}, fmt.Errorf("cannot make the log: %w", err)
+		return Exit{}, err
 	}
-	log := &spool{f: f}
 	pipes, err := k.start(spec)
 	if err != nil {
 		_, closeErr := log.close()

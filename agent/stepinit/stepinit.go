@@ -7,7 +7,7 @@
 //	alive      a FIFO that the init holds open: end of file means that it is gone
 //	claim      made once, O_EXCL: whoever makes it decides whether user code runs
 //	init.json  who the init is: pid, start time and boot id
-//	log        the spool of the output (spool.go)
+//	log        the spool of the output (spool.go), and log.cut, where it now begins
 //	stop.json  the agent's order to end the step; a SIGTERM says that it is there
 //	exit.json  how it ended; there by rename, after everything is in the log
 //
@@ -42,6 +42,7 @@ const (
 	claimFile = "claim"
 	initFile  = "init.json"
 	logFile   = "log"
+	cutFile   = "log.cut"
 	stopFile  = "stop.json"
 	exitFile  = "exit.json"
 )

@@ -40,35 +40,41 @@ func (r *Runtime) Logs(ctx context.Context, h runtime.Handle, since runtime.Curs
 		return err
 	}
 	defer w.Close()
-	f, err := open(ctx, dir, w)
+	log, f, err := open(ctx, dir, off, w)
 	if err != nil || f == nil {
 		return err
 	}
 	defer f.Close()
-	return follow(ctx, stepinit.NewReader(f, off), w, sink)
+	if err := follow(ctx, log, w, sink); err != nil {
+		return err
+	}
+	if log.Torn() {
+		r.cfg.Log.Warn("the last record of a log is torn: its init was killed", "attempt", h.Attempt)
+	}
+	return nil
 }
 
 // open waits for the log to be there. A step that ended without one has none.
-func open(ctx context.Context, dir string, w *stepinit.Watch) (*os.File, error) {
+func open(ctx context.Context, dir string, off int64, w *stepinit.Watch) (*stepinit.Reader, *os.File, error) {
 	for {
 		claimed, err := stepinit.Claimed(dir)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		// Asked before the file is opened, or the log of a quick step were missed.
 		gone, err := w.Gone(ctx, 0)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		f, err := os.Open(stepinit.LogPath(dir))
+		log, f, err := stepinit.OpenLog(dir, off)
 		if err == nil || !missing(err) {
-			return f, err
+			return log, f, err
 		}
 		if claimed && gone || !exists(dir) {
-			return nil, nil
+			return nil, nil, nil
 		}
 		if err := sleep(ctx, pollMin); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }
