@@ -81,8 +81,9 @@ const (
 	maxSubject = 4096 // bytes of the text
 )
 
-// checkPattern returns why a pattern cannot be used, or nil.
-func checkPattern(pattern string) error {
+// CheckPattern returns why a regular expression of a workflow file cannot be
+// used, or nil: it is wrong, or could cost too much.
+func CheckPattern(pattern string) error {
 	if len(pattern) > maxPattern {
 		return fmt.Errorf("the pattern is longer than %d bytes", maxPattern)
 	}
@@ -114,7 +115,7 @@ func match(args ...any) (any, error) {
 	if len(s) > maxSubject {
 		return nil, fmt.Errorf("matches looks at no more than %d KiB of text", maxSubject>>10)
 	}
-	if err := checkPattern(pattern); err != nil {
+	if err := CheckPattern(pattern); err != nil {
 		return nil, err
 	}
 	re, err := regexp.Compile(pattern)

@@ -91,7 +91,7 @@ func (a *analysis) binary(n *ast.Node, x *ast.BinaryNode) {
 		a.fail(x.Right, "", "matches takes a literal pattern")
 		return
 	}
-	if err := checkPattern(pattern.Value); err != nil {
+	if err := CheckPattern(pattern.Value); err != nil {
 		a.fail(x.Right, "", "%s", err)
 		return
 	}

@@ -199,11 +199,12 @@ func (p *parser) spellOut() {
 		if i > 0 && s.Finally != p.w.Steps[i-1].Finally {
 			group, leaves = nil, nil
 		}
-		if !p.steps[i].has {
+		switch {
+		case p.steps[i].has:
+		case all:
 			s.Needs = slices.Clone(group)
-			if !all {
-				s.Needs = slices.Clone(leaves)
-			}
+		default:
+			s.Needs = slices.Clone(leaves)
 		}
 		if total += len(s.Needs); total > maxNeeds {
 			p.errorf(p.steps[i].node, codeLimit, "give steps needs of their own", "the steps wait for each other in more than %d ways", maxNeeds)

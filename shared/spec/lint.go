@@ -133,6 +133,9 @@ func (p *parser) scriptUse(u use, refs []expr.Ref) {
 		for _, r := range refs {
 			if r.Off > at && r.Off < end && r.Variable() != "" {
 				hint = "use $" + r.Variable()
+				if u.what == "command" {
+					hint = "only a shell knows variables: use run, with $" + r.Variable()
+				}
 				break
 			}
 		}

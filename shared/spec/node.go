@@ -54,6 +54,12 @@ func (p *parser) unknownKey(n *yaml.Node, key string, set keySet) {
 		p.errorf(n, codeLater, "", "%s is not available yet", key)
 	case slices.Contains(set.known, foreign[key]):
 		p.errorf(n, codeUnknownKey, "did you mean "+foreign[key]+"?", "unknown key %s in %s", key, set.what)
+	case set.what == defaultsKeys.what && slices.Contains(stepKeys.known, key):
+		p.errorf(n, codeUnknownKey, "say it in each step, or at the top of the file", "%s has no default", key)
+	case set.what == stepKeys.what && slices.Contains(workflowKeys.known, key):
+		p.errorf(n, codeUnknownKey, "it belongs at the top of the file", "unknown key %s in %s", key, set.what)
+	case set.what == workflowKeys.what && slices.Contains(stepKeys.known, key):
+		p.errorf(n, codeUnknownKey, "it belongs in a step, or in defaults", "unknown key %s in %s", key, set.what)
 	default:
 		known := slices.Concat(set.known, set.later)
 		p.errorf(n, codeUnknownKey, p.suggestion(key, known), "unknown key %s in %s", short(key), set.what)

@@ -109,7 +109,7 @@ func (p *parser) paramBounds(m *mapping, param *ci.Param) {
 	if v := only("pattern", param.Type == ci.ParamString, "string"); v != nil {
 		if s, ok := p.text(v, "pattern"); ok {
 			if _, err := compilePattern(s); err != nil {
-				p.errorf(v, codeValue, "", "pattern: %s", err)
+				p.errorf(v, codeValue, "", "%s", err)
 			}
 			param.Pattern = s
 		}

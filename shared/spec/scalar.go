@@ -119,6 +119,10 @@ func (p *parser) duration(n *yaml.Node, what string) (time.Duration, bool) {
 		return 0, false
 	}
 	d, err := ParseDuration(n.Value)
+	if err != nil && expr.HasTemplate(n.Value) {
+		p.errorf(n, codeTemplate, "", "%s is not templated", what)
+		return 0, false
+	}
 	if err != nil {
 		hint := "as in 90s, 20m, 1h30m or 7d"
 		if _, numErr := strconv.ParseFloat(n.Value, 64); numErr == nil {

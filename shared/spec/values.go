@@ -171,10 +171,7 @@ func textFits(p *ci.Param, text string) error {
 
 // compilePattern compiles a pattern that a whole text must match.
 func compilePattern(s string) (*regexp.Regexp, error) {
-	if len(s) > 500 {
-		return nil, errors.New("longer than 500 characters")
-	}
-	if _, err := regexp.Compile(s); err != nil { // alone, for a message without our frame
+	if err := expr.CheckPattern(s); err != nil { // alone, for a message without our frame
 		return nil, err
 	}
 	return regexp.Compile(`\A(?:` + s + `)\z`)
