@@ -139,7 +139,9 @@ func (c *chunks) finish() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n, err := io.Copy(io.Discard, c.src); n > 0 || err != nil {
+	// Clients differ in how many empty lines they end with.
+	rest, err := io.ReadAll(io.LimitReader(c.src, maxChunkLine))
+	if err != nil || strings.Trim(string(rest), "\r\n") != "" {
 		return nil, malformed("something follows the last chunk")
 	}
 	return trailers, nil

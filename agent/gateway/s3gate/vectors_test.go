@@ -125,7 +125,7 @@ func decode(t *testing.T, r *http.Request) (string, error) {
 func TestManualChunks(t *testing.T) {
 	plain := strings.Repeat("a", 66560)
 	for name, r := range map[string]*http.Request{
-		"signed": chunksOf(exampleChunks), "without the last line": chunksOf(strings.TrimSuffix(exampleChunks, "\r\n")),
+		"signed": chunksOf(exampleChunks), "one more line": chunksOf(exampleChunks + "\r\n"), "without the last line": chunksOf(strings.TrimSuffix(exampleChunks, "\r\n")),
 		"trailer": trailedOf(exampleTrailed), "bare line feeds": trailedOf(strings.ReplaceAll(exampleTrailed, "==\r\n", "==\n\r\n")),
 	} {
 		if got, err := decode(t, r); err != nil || got != plain {
