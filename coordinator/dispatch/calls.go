@@ -25,8 +25,6 @@ func (s *Service) Register(ctx context.Context, req *pb.RegisterRequest) (*pb.Re
 	if a.Name == "" || a.BootID == "" || a.Slots < 1 {
 		return nil, ci.Errorf(ci.Invalid, "cannot register agent %s: it needs a name, a boot id and at least one slot", id)
 	}
-	// State alone is replicated; SeenAt begins with the first checkpoint.
-	a.State = ci.AgentReady
 	if err := s.propose(ctx, agentActor(&a), &state.RegisterAgent{Agent: a}); err != nil {
 		return nil, err
 	}
@@ -57,11 +55,11 @@ func (s *Service) Accept(ctx context.Context, req *pb.AcceptRequest) (*pb.Accept
 		Run: ref.Run, Step: ref.Step, Attempt: ref.Attempt,
 		Fence: req.GetFence(), Agent: a.ID, Incarnation: a.Incarnation,
 	})
-	if refused(err) {
-		return &pb.AcceptResponse{Run: false}, nil
+	if err := s.standing(a, err); err != nil {
+		return nil, err
 	}
 	if err != nil {
-		return nil, err
+		return &pb.AcceptResponse{Run: false}, nil
 	}
 	if _, at := find(s.cfg.Store.View(), ref); at != nil {
 		return &pb.AcceptResponse{Run: at.Live() && at.Want == ci.WantRun, Want: at.Want.String()}, nil
@@ -99,20 +97,24 @@ func (s *Service) Report(ctx context.Context, req *pb.ReportRequest) (*pb.Report
 		Log: r.Log, Artifacts: r.Artifacts,
 		StartedAt: r.StartedAt, FinishedAt: r.FinishedAt, ImageDigest: r.ImageDigest,
 	})
-	if refused(err) {
-		s.cfg.Log.InfoContext(ctx, "refused a late report", "attempt", r.Attempt, "agent", a.ID, "phase", r.Phase, "why", err)
-		return &pb.ReportResponse{Accepted: false}, nil
-	}
-	if err != nil {
+	if err := s.standing(a, err); err != nil {
 		return nil, err
 	}
-	return &pb.ReportResponse{Accepted: true}, nil
+	if err != nil {
+		s.cfg.Log.InfoContext(ctx, "refused a late report", "attempt", r.Attempt, "agent", a.ID, "phase", r.Phase, "why", err)
+	}
+	return &pb.ReportResponse{Accepted: err == nil}, nil
 }
 
-// refused tells a no that stands from a failure that may pass.
-func refused(err error) bool {
-	k := ci.KindOf(err)
-	return err != nil && (k == ci.Conflict || k == ci.NotFound)
+// standing returns nil for a yes and for a no that stands, and else the error
+// that the agent has to see: a failure that may pass, or that its session ended
+// while the call was on its way, in which case the next session says it again.
+func (s *Service) standing(a *ci.Agent, err error) error {
+	if k := ci.KindOf(err); err == nil || k != ci.Conflict && k != ci.NotFound {
+		return err
+	}
+	_, over := current(s.cfg.Store.View(), a.ID, a.Incarnation)
+	return over
 }
 
 // live finds an attempt among those that the agent holds.

@@ -73,7 +73,7 @@ func (s *Service) news(v *state.View, a *ci.Agent, sent []*pb.AttemptProgress) [
 			continue // over, or another's
 		}
 		_, at := find(v, ref)
-		if at.Fence != p.Fence || same(at, p) {
+		if at.Fence != p.Fence || at.State < ci.AttemptAccepted || same(at, p) {
 			continue
 		}
 		out = append(out, state.ProgressItem{
@@ -85,10 +85,12 @@ func (s *Service) news(v *state.View, a *ci.Agent, sent []*pb.AttemptProgress) [
 	return out
 }
 
+// same mirrors what the state makes of progress: it only ever grows.
 func same(at *ci.Attempt, p *wire.Progress) bool {
-	return at.State >= p.State && at.Progress == p.Progress && at.Note == p.Note &&
-		(p.ImageDigest == "" || at.ImageDigest == p.ImageDigest) &&
-		(p.StartedAt.IsZero() || at.StartedAt.Equal(p.StartedAt))
+	return at.State >= p.State && at.Progress >= p.Progress &&
+		(p.Note == "" || at.Note == p.Note) &&
+		(p.ImageDigest == "" || at.ImageDigest != "") &&
+		(p.StartedAt.IsZero() || !at.StartedAt.IsZero())
 }
 
 // answerBeats takes heartbeats in batches, one after the other:
