@@ -10,7 +10,7 @@ import (
 // fast an answer comes, never which.
 var (
 	programs = &memo[cacheKey, *compiledExpr]{limit: 2048}
-	envs     = &memo[*ci.Workflow, *Env]{limit: 64}
+	envs     = &memo[*ci.Workflow, *Env]{limit: 16}
 )
 
 type cacheKey struct {

@@ -26,7 +26,7 @@ func hashToken(args ...any) (any, error) {
 		}
 		globs[i] = escapeGlob.Replace(s)
 	}
-	return hashOpen + strings.Join(globs, ",") + close, nil
+	return hashOpen + strings.Join(globs, ",") + closing, nil
 }
 
 // ResolveHashes replaces every hash token of a rendered cache key by what hash
@@ -42,7 +42,7 @@ func ResolveHashes(s string, hash func(globs []string) (string, error)) (string,
 		}
 		b.WriteString(s[:i])
 		rest := s[i+len(hashOpen):]
-		n := strings.Index(rest, close)
+		n := strings.Index(rest, closing)
 		if n < 0 {
 			return "", ci.Errorf(ci.Invalid, "cannot resolve cache key: %s%s has no end", hashOpen, rest)
 		}
@@ -55,6 +55,6 @@ func ResolveHashes(s string, hash func(globs []string) (string, error)) (string,
 			return "", fmt.Errorf("cannot hash %s: %w", strings.Join(globs, ", "), err)
 		}
 		b.WriteString(sum)
-		s = rest[n+len(close):]
+		s = rest[n+len(closing):]
 	}
 }

@@ -3,12 +3,12 @@ package expr
 import "strings"
 
 const (
-	open  = "${{"
-	close = "}}"
+	opening = "${{"
+	closing = "}}"
 )
 
 // HasTemplate reports whether src holds a ${{.
-func HasTemplate(src string) bool { return strings.Contains(src, open) }
+func HasTemplate(src string) bool { return strings.Contains(src, opening) }
 
 type part struct {
 	text string
@@ -22,7 +22,7 @@ func split(src string) ([]part, *Error) {
 	var parts []part
 	pos := 0
 	for {
-		i := strings.Index(src[pos:], open)
+		i := strings.Index(src[pos:], opening)
 		if i < 0 {
 			if pos < len(src) {
 				parts = append(parts, part{text: src[pos:], off: pos})
@@ -32,13 +32,13 @@ func split(src string) ([]part, *Error) {
 		if i > 0 {
 			parts = append(parts, part{text: src[pos : pos+i], off: pos})
 		}
-		start := pos + i + len(open)
+		start := pos + i + len(opening)
 		n := exprEnd(src[start:])
 		if n < 0 {
 			return parts, &Error{Off: pos + i, Msg: "${{ without its }}"}
 		}
 		parts = append(parts, part{text: src[start : start+n], off: start, expr: true})
-		pos = start + n + len(close)
+		pos = start + n + len(closing)
 	}
 }
 
@@ -53,7 +53,7 @@ func exprEnd(s string) int {
 			}
 			i += n - 1
 		case '}':
-			if strings.HasPrefix(s[i:], close) {
+			if strings.HasPrefix(s[i:], closing) {
 				return i
 			}
 		}
@@ -83,5 +83,5 @@ func Unwrap(src string) (inner string, off int) {
 	if err != nil || len(parts) != 1 || !parts[0].expr {
 		return src, 0
 	}
-	return parts[0].text, strings.Index(src, open) + len(open)
+	return parts[0].text, strings.Index(src, opening) + len(opening)
 }
