@@ -14,7 +14,9 @@ import (
 // writing, which is not quite that of their times: each stream takes the time
 // before it waits for the file. So a place in a log is a time a few seconds back
 // and how many records from that time on were seen. Reading again from the base
-// gives the same records in the same order.
+// gives the same records in the same order. (Only what was written after the
+// host's clock went back by more than keep is missed, and only by a cursor that
+// is older than that and has to be read from again.)
 const (
 	slot = int64(100 * time.Millisecond)
 	keep = int64(3 * time.Second)

@@ -72,7 +72,13 @@ type memo struct {
 	fresh    atomic.Bool // created by us and never started
 	started  atomic.Bool // by us
 	stopping atomic.Bool // ended by us, so that 137 is no riddle
+	// ended is over once Wait has seen the end; a follow of the log then has
+	// followGrace left, since engines have been seen to let it hang.
+	ended context.Context
+	end   context.CancelFunc
 }
+
+const followGrace = 10 * time.Second
 
 var _ runtime.Runtime = (*Runtime)(nil)
 
@@ -149,6 +155,7 @@ func (r *Runtime) memo(id ci.AttemptID) *memo {
 	m := r.memos[id]
 	if m == nil {
 		m = &memo{}
+		m.ended, m.end = context.WithCancel(context.Background())
 		r.memos[id] = m
 	}
 	return m
@@ -157,7 +164,10 @@ func (r *Runtime) memo(id ci.AttemptID) *memo {
 func (r *Runtime) forget(id ci.AttemptID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.memos, id)
+	if m := r.memos[id]; m != nil {
+		m.end()
+		delete(r.memos, id)
+	}
 }
 
 // away tells whether err means that the engine does not answer, so that it pays

@@ -41,7 +41,7 @@ func (r *Runtime) Logs(ctx context.Context, h runtime.Handle, since runtime.Curs
 	var pause backoff
 	for final := false; ; {
 		before := at.total
-		err := r.read(ctx, id, &at, !final, sink)
+		err := r.readSome(ctx, h, id, &at, !final, sink)
 		if err == nil && final {
 			return nil
 		}
@@ -73,6 +73,21 @@ func (r *Runtime) Logs(ctx context.Context, h runtime.Handle, since runtime.Curs
 	}
 }
 
+// readSome reads once, and does not let a follow hang when the container has
+// ended.
+func (r *Runtime) readSome(ctx context.Context, h runtime.Handle, id string, at *place, follow bool, sink runtime.Sink) error {
+	within, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if follow {
+		defer context.AfterFunc(r.memo(h.Attempt).ended, func() { time.AfterFunc(followGrace, cancel) })()
+	}
+	err := r.read(within, id, at, follow, sink)
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
 // ended tells whether the container will write no more.
 func (r *Runtime) ended(ctx context.Context, id string) (bool, error) {
 	c, err := r.api.ContainerInspect(ctx, id)
@@ -87,8 +102,6 @@ func (r *Runtime) ended(ctx context.Context, id string) (bool, error) {
 
 // read hands over the records behind at, and moves it.
 func (r *Runtime) read(ctx context.Context, id string, at *place, follow bool, sink runtime.Sink) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	body, err := r.api.ContainerLogs(ctx, id, container.LogsOptions{
 		ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow, Since: at.since(),
 	})

@@ -28,6 +28,9 @@ func (r *Runtime) Start(ctx context.Context, h runtime.Handle) error {
 	m := r.memo(h.Attempt)
 	m.start.Lock()
 	defer m.start.Unlock()
+	if m.stopping.Load() {
+		return ci.Errorf(ci.Conflict, "cannot start attempt %s: it was stopped before", h.Attempt)
+	}
 	// The engine starts a container that has ended once more, without a word. So
 	// unless we made it and never started it, look first.
 	if !m.fresh.Swap(false) {
@@ -85,8 +88,8 @@ func (r *Runtime) Wait(ctx context.Context, h runtime.Handle) (runtime.Exit, err
 		look = false
 		var e runtime.Exit
 		if err == nil && (c.State == nil || !c.State.Running) {
-			e, err = r.exit(ctx, h, c, wasAway)
-			if err == nil {
+			if e, err = r.exit(ctx, h, c, wasAway); err == nil {
+				r.memo(h.Attempt).end()
 				return e, nil
 			}
 		}
