@@ -68,7 +68,7 @@ func (o *EndStep) apply(x *tx) error {
 	t.State, t.Reason, t.Message, t.Result, t.FinishedAt = o.State, o.Reason, o.Message, o.Result, x.stamp.Wall
 	switch o.State {
 	case ci.StepPassed:
-		t.Outputs = outputs(&r.Workflow.Steps[i], t.Attempt(o.Result))
+		t.Outputs = Outputs(&r.Workflow.Steps[i], t.Attempt(o.Result))
 	case ci.StepSkipped:
 		t.Outputs = nil
 	}
@@ -103,9 +103,9 @@ func (o *EndStep) check(r *ci.Run, s *ci.StepRun) error {
 	return nil
 }
 
-// outputs maps what an attempt set to the names that the step declares. A step
+// Outputs maps what an attempt set to the names that the step declares. A step
 // that declares none gives all it set.
-func outputs(def *ci.Step, a *ci.Attempt) map[string]string {
+func Outputs(def *ci.Step, a *ci.Attempt) map[string]string {
 	if len(def.Outputs) == 0 {
 		return a.Outputs
 	}

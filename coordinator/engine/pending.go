@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/slipway-ci/slipway/coordinator/state"
+	"github.com/slipway-ci/slipway/shared/ci"
+	"github.com/slipway-ci/slipway/shared/expr"
+)
+
+// pending handles a step without an attempt: it waits, is given up, left out,
+// or queued.
+func (p *pass) pending(i int) bool {
+	if reason, ok := p.canceling(i); ok {
+		return p.end(i, ci.StepCanceled, reason, "", "")
+	}
+	waits, broken := p.needs(i)
+	if broken != "" {
+		return p.end(i, ci.StepNotRun, ci.ReasonDependencyFailed, broken+" did not pass", "")
+	}
+	if p.failedFast(i) {
+		return p.end(i, ci.StepCanceled, ci.ReasonFailFast, "", "")
+	}
+	if len(waits) > 0 {
+		return false
+	}
+	def := p.def(i)
+	if def.If != "" {
+		ok, err := expr.Eval(def.If, expr.ForRun(p.run, def.ID))
+		if err != nil {
+			return p.end(i, ci.StepFailed, ci.ReasonExpression, fmt.Sprintf("if: %v", err), "")
+		}
+		if !ok {
+			return p.end(i, ci.StepSkipped, ci.ReasonIfFalse, def.If, "")
+		}
+	}
+	return p.queue(i, retry{})
+}
+
+// queue queues a new attempt, as soon as no older one is left: at most one of a
+// step may be live, and one that uploads still is.
+func (p *pass) queue(i int, re retry) bool {
+	s := p.run.Steps[i]
+	for _, a := range s.Attempts {
+		if a.Live() {
+			return false
+		}
+	}
+	rendered, err := expr.RenderStep(p.run, p.def(i))
+	if err != nil {
+		return p.end(i, ci.StepFailed, ci.ReasonExpression, err.Error(), "")
+	}
+	op := &state.QueueAttempt{
+		Run: p.run.ID, Step: s.ID, Attempt: p.newID(), Generation: s.Generation,
+		Resources: re.resources(rendered.Resources), PreferOther: re.other,
+	}
+	if re.after > 0 {
+		op.NotBefore = p.now.Add(re.after)
+	}
+	// Nobody else's decision depends on it: it is queued, not over.
+	p.emit(i, op)
+	return false
+}
+
+// needs returns what a pending step waits for, or what broke its way. A step
+// that was left out stands aside: what follows it waits for what it would have
+// waited for.
+func (p *pass) needs(i int) (waits []int, broken string) {
+	def := p.def(i)
+	if def.Finally && p.main > 0 {
+		for j, s := range p.run.Steps {
+			if !p.def(j).Finally && !s.State.Terminal() {
+				waits = append(waits, j)
+			}
+		}
+		return waits, ""
+	}
+	if len(def.Needs) == 0 {
+		return nil, ""
+	}
+	if p.seen == nil {
+		p.seen = make([]int, len(p.run.Steps))
+	}
+	p.walk++
+	stack := make([]int, 0, 8)
+	push := func(ids []string) {
+		for _, id := range ids {
+			if j := p.find(id); p.seen[j] != p.walk {
+				p.seen[j] = p.walk
+				stack = append(stack, j)
+			}
+		}
+	}
+	push(def.Needs)
+	for len(stack) > 0 {
+		j := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		s := p.run.Steps[j]
+		switch {
+		case !s.State.Terminal():
+			waits = append(waits, j)
+		case s.State == ci.StepSkipped:
+			push(p.def(j).Needs)
+		case !s.State.Satisfies() && !def.Finally && broken == "":
+			broken = s.ID // finally runs whatever happened
+		}
+	}
+	return waits, broken
+}
+
+// find returns the place of a step. The apply of workflows has made sure that
+// needs name what is there.
+func (p *pass) find(id string) int {
+	if p.place == nil {
+		p.place = make(map[string]int, len(p.run.Steps))
+		for i, s := range p.run.Steps {
+			p.place[s.ID] = i
+		}
+	}
+	return p.place[id]
+}
+
+// Pending returns the steps that a step waits for, in the order of the file. It
+// is empty for one that waits for nothing but an agent, or does not wait.
+func Pending(r *ci.Run, step string) []string {
+	p := newPass(r, 0, nil)
+	for i, s := range r.Steps {
+		if s.ID != step {
+			continue
+		}
+		if s.State != ci.StepPending {
+			return nil
+		}
+		waits, _ := p.needs(i)
+		mark := make([]bool, len(r.Steps))
+		for _, j := range waits {
+			mark[j] = true
+		}
+		var out []string
+		for j, m := range mark {
+			if m {
+				out = append(out, r.Steps[j].ID)
+			}
+		}
+		return out
+	}
+	return nil
+}
