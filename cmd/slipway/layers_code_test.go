@@ -35,7 +35,7 @@ func checkPure(t *testing.T, tr *tree) {
 }
 
 // importName gives the name under which a file knows a package of the standard
-// library with a one-element path, or "".
+// library, or "".
 func importName(f *ast.File, path string) string {
 	for _, spec := range f.Imports {
 		if spec.Path.Value != `"`+path+`"` {
@@ -44,7 +44,7 @@ func importName(f *ast.File, path string) string {
 		if spec.Name != nil {
 			return spec.Name.Name
 		}
-		return path
+		return path[strings.LastIndex(path, "/")+1:]
 	}
 	return ""
 }
@@ -101,6 +101,26 @@ func tagged(f *ast.File, tag string) bool {
 		}
 	}
 	return false
+}
+
+// checkSleeps finds tests that wait for time instead of events. In a bubble of
+// testing/synctest time is virtual, and sleeping is how it passes.
+func checkSleeps(t *testing.T, tr *tree) {
+	for _, s := range tr.sources {
+		clock := importName(s.file, "time")
+		if !s.test || clock == "" || importName(s.file, "testing/synctest") != "" {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Sleep" {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == clock {
+					t.Errorf("%s:%d: time.Sleep in a test: wait for the event (a channel, a poll with a ticker and a deadline) or use testing/synctest",
+						s.path(), tr.fset.Position(n.Pos()).Line)
+				}
+			}
+			return true
+		})
+	}
 }
 
 func checkSizes(t *testing.T, tr *tree) {

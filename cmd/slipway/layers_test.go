@@ -113,6 +113,7 @@ func TestLayers(t *testing.T) {
 	t.Run("imports", func(t *testing.T) { checkImports(t, tr) })
 	t.Run("pure", func(t *testing.T) { checkPure(t, tr) })
 	t.Run("go statements", func(t *testing.T) { checkGoStatements(t, tr) })
+	t.Run("sleeps", func(t *testing.T) { checkSleeps(t, tr) })
 	t.Run("docs", func(t *testing.T) { checkDocs(t, tr) })
 	t.Run("sizes", func(t *testing.T) { checkSizes(t, tr) })
 	t.Run("end to end", func(t *testing.T) { checkEndToEnd(t, tr) })
