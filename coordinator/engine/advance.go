@@ -58,6 +58,8 @@ type pass struct {
 	failing bool           // a main step has failed for good
 	seen    []int          // marks of walks over needs
 	walk    int
+	stack   []int // of a walk, and what it found; kept between walks
+	waits   []int
 	copied  bool
 }
 

@@ -64,9 +64,11 @@ func (p *pass) queue(i int, re retry) bool {
 
 // needs returns what a pending step waits for, or what broke its way. A step
 // that was left out stands aside: what follows it waits for what it would have
-// waited for.
+// waited for. The slice is good until the next call.
 func (p *pass) needs(i int) (waits []int, broken string) {
 	def := p.def(i)
+	waits = p.waits[:0]
+	defer func() { p.waits = waits }()
 	if def.Finally && p.main > 0 {
 		for j, s := range p.run.Steps {
 			if !p.def(j).Finally && !s.State.Terminal() {
@@ -76,36 +78,37 @@ func (p *pass) needs(i int) (waits []int, broken string) {
 		return waits, ""
 	}
 	if len(def.Needs) == 0 {
-		return nil, ""
+		return waits, ""
 	}
 	if p.seen == nil {
 		p.seen = make([]int, len(p.run.Steps))
 	}
 	p.walk++
-	stack := make([]int, 0, 8)
-	push := func(ids []string) {
-		for _, id := range ids {
-			if j := p.find(id); p.seen[j] != p.walk {
-				p.seen[j] = p.walk
-				stack = append(stack, j)
-			}
-		}
-	}
-	push(def.Needs)
-	for len(stack) > 0 {
-		j := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
+	p.push(def.Needs)
+	for len(p.stack) > 0 {
+		j := p.stack[len(p.stack)-1]
+		p.stack = p.stack[:len(p.stack)-1]
 		s := p.run.Steps[j]
 		switch {
 		case !s.State.Terminal():
 			waits = append(waits, j)
 		case s.State == ci.StepSkipped:
-			push(p.def(j).Needs)
+			p.push(p.def(j).Needs)
 		case !s.State.Satisfies() && !def.Finally && broken == "":
 			broken = s.ID // finally runs whatever happened
 		}
 	}
 	return waits, broken
+}
+
+// push puts steps on the stack of a walk that it has not come by yet.
+func (p *pass) push(ids []string) {
+	for _, id := range ids {
+		if j := p.find(id); p.seen[j] != p.walk {
+			p.seen[j] = p.walk
+			p.stack = append(p.stack, j)
+		}
+	}
 }
 
 // find returns the place of a step. The apply of workflows has made sure that

@@ -15,7 +15,7 @@ import (
 // stage is where a script plays: a real state, and Advance called as the loop
 // would.
 type stage struct {
-	t     *testing.T
+	t     testing.TB
 	w     *ci.Workflow
 	s     *state.Store
 	index uint64
@@ -35,6 +35,10 @@ func newStage(t *testing.T, yaml string) *stage {
 	if w == nil {
 		t.Fatalf("the script's workflow: %v", problems)
 	}
+	return stageOf(t, w)
+}
+
+func stageOf(t testing.TB, w *ci.Workflow) *stage {
 	s := &stage{t: t, w: w, s: state.New(), shown: map[string]string{}, now: ci.ClusterTime(time.Second)}
 	for _, op := range []state.Op{
 		&state.InitCluster{ID: "c"}, &state.CreateTenant{Tenant: ci.Tenant{ID: "default"}},
@@ -239,7 +243,7 @@ func pairs(args []string) map[string]string {
 	return m
 }
 
-func attemptState(t *testing.T, name string) ci.AttemptState {
+func attemptState(t testing.TB, name string) ci.AttemptState {
 	for _, s := range ci.AttemptStates {
 		if s.String() == name {
 			return s
