@@ -41,7 +41,7 @@ func Spawn(ctx context.Context, argv []string, dir string) (*os.Process, error) 
 		return nil, errors.Join(err, said.Close())
 	}
 	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], Verb, dir)...)
-	cmd.Env = []string{Env + "=1", "GOMAXPROCS=2", "GOTRACEBACK=single"}
+	cmd.Env = []string{Env + "=1", "GOMAXPROCS=2", "GOTRACEBACK=single", "GORACE=atexit_sleep_ms=0"}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.ExtraFiles = []*os.File{w} // descriptor 3, replyFD

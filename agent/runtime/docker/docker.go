@@ -182,7 +182,7 @@ func away(ctx context.Context, err error) bool {
 type backoff struct{ d time.Duration }
 
 func (b *backoff) wait(ctx context.Context) error {
-	b.d = min(max(2*b.d, 50*time.Millisecond), 2*time.Second)
+	b.d = min(max(2*b.d, 10*time.Millisecond), 2*time.Second)
 	t := time.NewTimer(b.d)
 	defer t.Stop()
 	select {
