@@ -98,6 +98,9 @@ func (w *worker) build(ctx context.Context, e *Entry) error {
 		return because(ci.ReasonCheckout, fmt.Errorf("cannot check out: %w", err))
 	}
 	if len(a.Step.Caches) > 0 {
+		// An exclusive volume that a failed try of this process still holds
+		// would be waited for without end.
+		d.Caches.Release(w.id, false)
 		if e.Caches, err = d.Caches.Acquire(ctx, a, e.Workspace.Dir, say); err != nil {
 			return because(ci.ReasonCache, err)
 		}

@@ -27,6 +27,7 @@ type Supervisor struct {
 	seen    Index
 	workers map[ci.AttemptID]*worker
 	over    *recent       // attempts that ended here, against sets that are behind
+	closing bool          // nothing new is taken
 	idle    chan struct{} // closed and replaced whenever a worker ends
 	changed chan struct{} // capacity 1: progress that a heartbeat should tell
 }
@@ -148,6 +149,8 @@ func (s *Supervisor) take(a Assignment) {
 		return
 	case s.over.has(a.Attempt):
 		return // the coordinator does not know yet
+	case s.closing:
+		return // not accepted, it goes to another agent
 	default:
 		w = newWorker(s, Entry{Assignment: a, BootID: s.deps.BootID})
 		s.workers[a.Attempt] = w
@@ -204,10 +207,12 @@ func (s *Supervisor) Hint(attempt ci.AttemptID, name string) {
 	}
 }
 
-// CancelAll cancels every attempt, as at the end of a fleet of one machine.
+// CancelAll cancels every attempt, as at the end of a fleet of one machine, and
+// takes no more.
 func (s *Supervisor) CancelAll(reason ci.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closing = true
 	for _, w := range s.workers {
 		w.want(ci.WantCancel, reason)
 	}

@@ -1,0 +1,102 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/slipway-ci/slipway/agent/runtime"
+	"github.com/slipway-ci/slipway/agent/runtime/docker"
+	"github.com/slipway-ci/slipway/agent/runtime/process"
+	"github.com/slipway-ci/slipway/shared/ci"
+)
+
+// dockerWait is how long an engine may take to answer when the agent starts:
+// both may start with the host.
+const dockerWait = 15 * time.Second
+
+// runtimes are the executors of an agent.
+type runtimes struct {
+	byExecutor map[string]runtime.Runtime
+	docker     string // the engine's version, empty without one
+	gateway    string // the host's address as containers see it
+	engine     *docker.Runtime
+}
+
+// openRuntimes makes the executors that are configured. One that is configured
+// and does not work is an error: the agent would take work that it cannot do.
+func openRuntimes(ctx context.Context, cfg Config) (*runtimes, error) {
+	r := &runtimes{byExecutor: map[string]runtime.Runtime{}}
+	if cfg.has(ci.ExecutorProcess) {
+		p, err := process.New(process.Config{Root: filepath.Join(cfg.Dir, "process"), Init: cfg.ProcessInit, Log: cfg.Log})
+		if err != nil {
+			return nil, err
+		}
+		r.byExecutor[ci.ExecutorProcess] = p
+	}
+	if !cfg.has(ci.ExecutorDocker) {
+		return r, nil
+	}
+	me := cfg.Identity.Identity()
+	d, err := docker.New(docker.Config{Host: cfg.DockerHost, Cluster: me.Cluster, Agent: ci.AgentID(me.NodeID), Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	info, err := ping(ctx, d)
+	if err == nil {
+		r.docker = info.Version
+		r.gateway, err = d.Gateway(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close(ctx))
+	}
+	r.byExecutor[ci.ExecutorDocker], r.engine = d, d
+	return r, nil
+}
+
+// ping waits for the engine.
+func ping(ctx context.Context, d *docker.Runtime) (docker.Info, error) {
+	ctx, cancel := context.WithTimeout(ctx, dockerWait)
+	defer cancel()
+	for {
+		info, err := d.Ping(ctx)
+		if err == nil {
+			return info, nil
+		}
+		select {
+		case <-ctx.Done():
+			return docker.Info{}, err
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// close lets go of the engine, and takes the steps' network away when no step
+// is on it.
+func (r *runtimes) close(ctx context.Context, cfg Config) {
+	if r.engine == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := r.engine.Close(ctx); err != nil {
+		cfg.Log.Warn("cannot clean up at the Docker engine", "error", err)
+	}
+}
+
+// lock keeps a second agent out of the folder.
+func lock(name string) (unlock func(), err error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, ci.Errorf(ci.Invalid, "cannot use the agent's folder: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(ci.Errorf(ci.Conflict, "cannot use the agent's folder %s: another agent does (%w)", filepath.Dir(name), err), f.Close())
+	}
+	return func() {
+		_ = f.Close() // which unlocks
+	}, nil
+}
