@@ -38,6 +38,7 @@ func TestAgent(t *testing.T) {
 	t.Run("restart", func(t *testing.T) { stop = restart(t, b, stop) })
 	b.nothingRemains(t)
 	stop()
+	t.Run("containers", func(t *testing.T) { containers(t, b) })
 	t.Run("stops its steps", func(t *testing.T) { stopsItsSteps(t, b) })
 	b.nothingRemains(t)
 }
