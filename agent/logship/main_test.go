@@ -23,14 +23,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var place = logpath.New("s3://b/c", "t", "r", "s", 1, 7)
 
-func newShipper(t *testing.T, bucket Bucket) *Shipper {
+func newShipper(t testing.TB, bucket Bucket) *Shipper {
 	t.Helper()
-	return New(Config{Bucket: bucket, Log: slog.New(slog.DiscardHandler)})
+	return New(Config{Bucket: bucket, Log: discard()})
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // start opens a log and runs it; the returned function stops and closes it, as
 // a crash of the agent would.
-func start(t *testing.T, s *Shipper, dir string) (*Log, func()) {
+func start(t testing.TB, s *Shipper, dir string) (*Log, func()) {
 	t.Helper()
 	l, err := s.Open("a1", dir, place)
 	if err != nil {
