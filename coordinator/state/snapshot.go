@@ -131,8 +131,7 @@ func (s *Store) Restore(r io.Reader) error {
 	if err := t.read(z); err != nil {
 		return fmt.Errorf("cannot read snapshot: %w", err)
 	}
-	s.t = t
-	s.publish()
+	s.replace(t)
 	all := newChangeSet()
 	all.all = true
 	s.tell(&all)

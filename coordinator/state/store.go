@@ -20,8 +20,8 @@ type Store struct {
 
 // New returns an empty store.
 func New() *Store {
-	s := &Store{t: newTables(), watchers: make(map[*Watcher]struct{})}
-	s.publish()
+	s := &Store{watchers: make(map[*Watcher]struct{})}
+	s.replace(newTables())
 	return s
 }
 
@@ -119,8 +119,14 @@ func (x *tx) do(c Command) error {
 	return nil
 }
 
+// replace makes t the whole state.
+func (s *Store) replace(t tables) {
+	s.t = t
+	s.view.Store(&View{t: t.copy()})
+}
+
 // publish makes the state as it is now the one that readers see.
-func (s *Store) publish() { s.view.Store(&View{t: s.t.copy()}) }
+func (s *Store) publish() { s.view.Store(&View{t: s.t.frozen(&s.view.Load().t)}) }
 
 func (s *Store) tell(c *changeSet) {
 	if c.empty() {

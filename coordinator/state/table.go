@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/tidwall/btree"
 )
@@ -12,6 +13,7 @@ import (
 type table[K, V any] struct {
 	rows    *btree.BTreeG[row[K, V]]
 	indexes []*index[V]
+	changed bool // since the last frozen copy
 }
 
 type row[K, V any] struct {
@@ -51,6 +53,16 @@ func (t *table[K, V]) copy() *table[K, V] {
 	return c
 }
 
+// frozen returns a copy for readers: prev, the last one, when nothing changed
+// since.
+func (t *table[K, V]) frozen(prev *table[K, V]) *table[K, V] {
+	if prev != nil && !t.changed {
+		return prev
+	}
+	t.changed = false
+	return t.copy()
+}
+
 func (t *table[K, V]) get(k K) (V, bool) {
 	r, ok := t.rows.Get(row[K, V]{key: k})
 	return r.val, ok
@@ -60,18 +72,24 @@ func (t *table[K, V]) len() int { return t.rows.Len() }
 
 // put stores v under k, in the place of what was there.
 func (t *table[K, V]) put(k K, v V) {
+	t.changed = true
 	old, had := t.rows.Set(row[K, V]{key: k, val: v})
 	for _, x := range t.indexes {
 		fresh := x.of(v)
+		var stale []string
 		if had {
-			for _, s := range x.of(old.val) {
-				if !contains(fresh, s) {
-					x.set.Delete(s)
-				}
+			stale = x.of(old.val)
+		}
+		for _, s := range stale {
+			if !slices.Contains(fresh, s) {
+				x.set.Delete(s)
 			}
 		}
 		for _, s := range fresh {
-			x.set.Set(s)
+			// Setting what is there would copy its way down for nothing.
+			if !slices.Contains(stale, s) {
+				x.set.Set(s)
+			}
 		}
 	}
 }
@@ -81,6 +99,7 @@ func (t *table[K, V]) delete(k K) {
 	if !had {
 		return
 	}
+	t.changed = true
 	for _, x := range t.indexes {
 		for _, s := range x.of(old.val) {
 			x.set.Delete(s)
@@ -128,13 +147,4 @@ func (x *index[V]) ascend(prefix string, fn func(s string) bool) {
 	x.set.Ascend(prefix, func(s string) bool {
 		return len(s) >= len(prefix) && s[:len(prefix)] == prefix && fn(s)
 	})
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }

@@ -91,6 +91,23 @@ func (t *tables) copy() tables {
 	}
 }
 
+// frozen returns tables for readers. Those that did not change since prev was
+// made are the same ones.
+func (t *tables) frozen(prev *tables) tables {
+	return tables{
+		meta:      t.meta,
+		tenants:   t.tenants.frozen(prev.tenants),
+		tokens:    t.tokens.frozen(prev.tokens),
+		agents:    t.agents.frozen(prev.agents),
+		workflows: t.workflows.frozen(prev.workflows),
+		runs:      t.runs.frozen(prev.runs),
+		keys:      t.keys.frozen(prev.keys),
+		audit:     t.audit.frozen(prev.audit),
+		load:      t.load.frozen(prev.load),
+		waiting:   t.waiting.frozen(prev.waiting),
+	}
+}
+
 // liveKeys emits agent, run, step and attempt of each attempt that an agent
 // holds.
 func liveKeys(r *ci.Run, emit func(string)) {
