@@ -181,7 +181,7 @@ func (a *agent) ready(ctx context.Context) error {
 // shutdown ends the steps of an agent that does not leave them running.
 func (a *agent) shutdown(ctx context.Context) error {
 	<-ctx.Done()
-	if !a.cfg.CancelOnStop {
+	if a.cfg.CancelOnStop == nil || !a.cfg.CancelOnStop() {
 		return nil
 	}
 	a.sup.CancelAll(ci.ReasonAgentShutdown)

@@ -29,8 +29,11 @@ func TestAgent(t *testing.T) {
 		name string
 		run  func(t *testing.T, b *bed)
 	}{
-		{"a step travels", aStepTravels}, {"caches stay", cachesStay}, {"a report through S3", aReportThroughS3},
-		{"a missing image", aMissingImage}, {"live tail", liveTail},
+		{"a step travels", aStepTravels},
+		{"caches stay", cachesStay},
+		{"a report through S3", aReportThroughS3},
+		{"a missing image", aMissingImage},
+		{"live tail", liveTail},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, b) })
 	}
@@ -184,7 +187,7 @@ func restart(t *testing.T, b *bed, stop func()) func() {
 }
 
 func stopsItsSteps(t *testing.T, b *bed) {
-	stop := b.agent(func(c *Config) { c.CancelOnStop = true })
+	stop := b.agent(func(c *Config) { c.CancelOnStop = func() bool { return true } })
 	b.assign("01i", "sleep 1000")
 	b.eventually("the step is running", func() bool { return b.states["01i"] == "running" })
 	stop()

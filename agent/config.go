@@ -43,10 +43,10 @@ type Config struct {
 	GossipKey  []byte          // required
 	Seeds      func() []string // gossip addresses to join through
 
-	// CancelOnStop cancels the steps when the agent is stopped, with reason
-	// agent_shutdown, and waits for them. Without it they run on, and the next
-	// agent over the same Dir takes them up.
-	CancelOnStop bool
+	// CancelOnStop is asked when the agent is stopped: true cancels the steps
+	// with reason agent_shutdown and waits for them; false, or nil, lets them run
+	// on, and the next agent over the same Dir takes them up.
+	CancelOnStop func() bool
 	// Ready is called once the agent has registered with a coordinator; nil is allowed.
 	Ready func(Info)
 	Log   *slog.Logger
