@@ -18,15 +18,19 @@ type Runtime interface {
 	// Prepare makes everything that can be made before user code may start:
 	// pulls the image, creates the container or the process' folder.
 	Prepare(ctx context.Context, s Spec) (Handle, error)
-	// Start lets the user's code run. Starting what runs or ran is no error.
+	// Start lets the user's code run. Starting what runs or ran is no error. A
+	// command that cannot be executed is none either: it is the step's own
+	// failure, and Wait answers 127 or 126 with a message.
 	Start(ctx context.Context, h Handle) error
-	// Wait returns how the user's code ended, also when it ended long ago.
+	// Wait returns how the user's code ended, also when it ended long ago. Before
+	// Start it answers a ci.Conflict.
 	Wait(ctx context.Context, h Handle) (Exit, error)
 	// Logs hands every record after since to the sink, in order, exactly once,
 	// until the code has ended and everything is read, or ctx ends.
 	Logs(ctx context.Context, h Handle, since Cursor, sink Sink) error
 	// Stop sends the signal (name such as SIGTERM), waits the grace, then kills
-	// the whole tree. It returns once nothing of the attempt runs any more.
+	// the whole tree. It returns once nothing of the attempt runs any more. After
+	// it, a Start that comes late runs nothing.
 	Stop(ctx context.Context, h Handle, signal string, grace time.Duration) error
 	// Remove deletes everything the runtime made for the attempt; it kills what
 	// still runs. Removing what is gone is no error.
@@ -56,7 +60,8 @@ type Spec struct {
 	// runtime may keep files in Dir/runtime.
 	Dir string
 	// Writable are folders on the host that the step's user must be able to
-	// write; the runtime gives them to the image's numeric user, or opens them.
+	// write; the runtime gives them, with what is in them at Prepare, to the
+	// image's numeric user, or opens them.
 	Writable []string
 }
 
@@ -91,7 +96,7 @@ type Cursor string
 
 // Record is one piece of output: a whole line without its newline, or a part
 // of an overlong line (Partial: the line goes on in the next record of the
-// stream). Cursor is the place just behind the record.
+// stream, if there is one; a last line without a newline is Partial too). Cursor is the place just behind the record.
 type Record struct {
 	Time    time.Time
 	Stderr  bool

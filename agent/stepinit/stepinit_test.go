@@ -318,9 +318,14 @@ func TestStopByStrangersSIGTERM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for {
+	for tick, end := time.Tick(pause), time.After(time.Minute); ; {
 		if b, err := os.ReadFile(LogPath(dir)); err == nil && len(b) > 0 {
 			break
+		}
+		select {
+		case <-tick:
+		case <-end:
+			t.Fatal("no output")
 		}
 	}
 	if err := unix.Kill(id.Pid, unix.SIGTERM); err != nil {

@@ -72,6 +72,9 @@ func New(cfg Config) (*Runtime, error) {
 		return nil, fmt.Errorf("cannot make the folder of process steps: %w", err)
 	}
 	cfg.Root = root
+	if err := tidy(root); err != nil {
+		return nil, err
+	}
 	if len(cfg.Init) == 0 {
 		cfg.Init = stepinit.Find()
 	}
@@ -82,6 +85,20 @@ func New(cfg Config) (*Runtime, error) {
 		cfg: cfg, groups: findGroups(cfg.Cgroup),
 		children: map[ci.AttemptID][]*os.Process{},
 	}, nil
+}
+
+// tidy deletes what a crash left half removed.
+func tidy(root string) error {
+	entries, err := os.ReadDir(root)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), trashPrefix) {
+			err = errors.Join(err, removeTree(filepath.Join(root, e.Name())))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot tidy the folder of process steps: %w", err)
+	}
+	return nil
 }
 
 // Info says what this host lets the runtime do.
@@ -177,7 +194,7 @@ func (r *Runtime) List(context.Context) (map[ci.AttemptID]runtime.Handle, error)
 	}
 	out := map[ci.AttemptID]runtime.Handle{}
 	for _, e := range entries {
-		if e.IsDir() {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
 			id := ci.AttemptID(e.Name())
 			out[id] = runtime.Handle{Attempt: id, Runtime: Name, ID: r.dir(id)}
 		}

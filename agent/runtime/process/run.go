@@ -197,15 +197,31 @@ func (r *Runtime) Remove(ctx context.Context, h runtime.Handle) error {
 	if err := removeGroups(ctx, spec.Cgroups); err != nil {
 		return err
 	}
-	// Folders that a step made unwritable are no obstacle to root, and to
-	// others only until they are opened up.
-	if err := os.RemoveAll(dir); err != nil {
-		openUp(dir)
-		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("cannot remove the folder of attempt %s: %w", h.Attempt, err)
-		}
+	// All at once first, so that nobody takes half a folder for a step.
+	trash := filepath.Join(r.cfg.Root, trashPrefix+string(h.Attempt))
+	if err := removeTree(trash); err != nil {
+		return fmt.Errorf("cannot remove the folder of attempt %s: %w", h.Attempt, err)
+	}
+	if err := os.Rename(dir, trash); err != nil && !missing(err) {
+		return fmt.Errorf("cannot remove the folder of attempt %s: %w", h.Attempt, err)
+	}
+	if err := removeTree(trash); err != nil {
+		return fmt.Errorf("cannot remove the folder of attempt %s: %w", h.Attempt, err)
 	}
 	return nil
+}
+
+// trashPrefix begins the name of a folder on its way out; no attempt has a dot.
+const trashPrefix = ".removed-"
+
+// removeTree also removes folders that a step made unwritable: they are no
+// obstacle to root, and to others only until they are opened up.
+func removeTree(dir string) error {
+	if os.RemoveAll(dir) == nil {
+		return nil
+	}
+	openUp(dir)
+	return os.RemoveAll(dir)
 }
 
 // reap waits for inits that have ended, or are about to.

@@ -29,6 +29,10 @@ func (o *text) Write(r runtime.Record) error {
 	return nil
 }
 
+type sinkFunc func(runtime.Record) error
+
+func (f sinkFunc) Write(r runtime.Record) error { return f(r) }
+
 // prepare prepares the one step of a runtime.
 func prepare(t testing.TB, r *process.Runtime, s runtime.Spec) runtime.Handle {
 	t.Helper()
@@ -245,6 +249,10 @@ func TestStopGivesUp(t *testing.T) {
 	t.Parallel()
 	r := open(t, process.Config{Root: root(t)})
 	h := start(t, r, runtime.Spec{Script: "trap '' TERM; echo up; while :; do sleep 0.05; done"})
+	errUp := errors.New("up")
+	if err := r.Logs(t.Context(), h, "", sinkFunc(func(runtime.Record) error { return errUp })); !errors.Is(err, errUp) {
+		t.Fatalf("Logs: %v", err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := r.Stop(ctx, h, "SIGTERM", time.Hour); !errors.Is(err, context.DeadlineExceeded) {
