@@ -61,7 +61,8 @@ func (w workspaces) Prepare(ctx context.Context, a *supervisor.Assignment, tell 
 }
 
 func (w workspaces) Adopt(attempt ci.AttemptID, ws supervisor.Workspace) { w.m.Adopt(attempt, ws.Dir) }
-func (w workspaces) Release(attempt ci.AttemptID) error                  { return w.m.Release(attempt) }
+
+func (w workspaces) Release(attempt ci.AttemptID) error { return w.m.Release(attempt) }
 
 // cacheLeases is supervisor.Caches.
 type cacheLeases struct{ m *cache.Manager }

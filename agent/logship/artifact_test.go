@@ -105,8 +105,10 @@ func TestArtifactsRefuse(t *testing.T) {
 	if diff := cmp.Diff([]string{"out/fine", "out/good"}, names); diff != "" {
 		t.Error(diff)
 	}
-	for _, say := range []string{"out/abs is left out: it is a link that leaves", "out/up is left out: it is a link that leaves",
-		"out/gone is left out: it is a link to nothing", "out/folder is left out", "out/pipe is left out: it is not a regular file"} {
+	for _, say := range []string{
+		"out/abs is left out: it is a link that leaves", "out/up is left out: it is a link that leaves",
+		"out/gone is left out: it is a link to nothing", "out/folder is left out", "out/pipe is left out: it is not a regular file",
+	} {
 		if !strings.Contains(warned.String(), say) {
 			t.Errorf("no warning says %q:\n%s", say, warned.String())
 		}

@@ -125,8 +125,10 @@ func (l *Log) add(r logpath.Record, behind runtime.Cursor) error {
 			return nil
 		}
 		l.last.Cut = true
-		r = logpath.Record{Time: r.Time, Stream: logpath.System,
-			Data: fmt.Appendf(nil, "the log has reached its limit of %d bytes: what follows is left out", l.ship.maxLog)}
+		r = logpath.Record{
+			Time: r.Time, Stream: logpath.System,
+			Data: fmt.Appendf(nil, "the log has reached its limit of %d bytes: what follows is left out", l.ship.maxLog),
+		}
 	}
 	l.batch = logpath.AppendRecord(l.batch, r)
 	l.sum.Add(r)

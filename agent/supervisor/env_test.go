@@ -82,9 +82,13 @@ func TestSpec(t *testing.T) {
 		Attempt: "01attempt", Tenant: "pay", Run: "01run", Step: "unit", Image: "golang", Script: "make",
 		Env: []string{"A=b"}, WorkDir: "/w", Resources: ci.Resources{Memory: 1}, StopSignal: "SIGINT", Dir: "/a",
 		Mounts: []runtime.Mount{
-			{Source: "/w", Target: "/w"}, {Source: "/a/report", Target: "/a/report"}, {Source: "/m", Target: "/m", ReadOnly: true},
-			{Source: "/h/1", Target: "/go/pkg"}, {Source: "/h/2", Target: "/w/node_modules"},
-			{Source: "/run/api", Target: "/.slipway"}, {Source: "/var/run/docker.sock", Target: "/var/run/docker.sock"},
+			{Source: "/w", Target: "/w"},
+			{Source: "/a/report", Target: "/a/report"},
+			{Source: "/m", Target: "/m", ReadOnly: true},
+			{Source: "/h/1", Target: "/go/pkg"},
+			{Source: "/h/2", Target: "/w/node_modules"},
+			{Source: "/run/api", Target: "/.slipway"},
+			{Source: "/var/run/docker.sock", Target: "/var/run/docker.sock"},
 		},
 		Writable: []string{"/w", "/h/1", "/h/2"},
 	}

@@ -63,35 +63,63 @@ type path struct {
 var paths = []path{
 	{name: "passes", program: exits(0), want: Outcome{State: ci.AttemptSucceeded, Exited: true}, within: 2 * time.Second},
 	{name: "fails", program: exits(3), want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonExitCode, Exited: true, ExitCode: 3}, within: 2 * time.Second, says: "exit code 3"},
-	{name: "out of memory", program: func(p *proc) { p.end(runtime.Exit{Code: 137, Reason: ci.ReasonOOM, Message: "out of memory"}) },
-		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonOOM, Exited: true, ExitCode: 137}, within: time.Second},
-	{name: "engine restarted", program: func(p *proc) { p.end(runtime.Exit{Code: 137, Reason: ci.ReasonDockerRestarted}) },
-		want: Outcome{State: ci.AttemptLost, Reason: ci.ReasonDockerRestarted}, within: time.Second},
-	{name: "reports success and hangs", program: hangs("complete", "SUCCESS\n"),
-		want: Outcome{State: ci.AttemptSucceeded, Exited: true, ExitCode: 137}, within: 3 * time.Second},
-	{name: "reports failure and hangs", program: hangs("report.json", `{"state":"failed","message":"broken"}`),
-		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonReportedFailure, Exited: true, ExitCode: 137}, within: 3 * time.Second},
-	{name: "failure beats exit 0", program: func(p *proc) { p.report("complete", "FAILURE"); p.end(runtime.Exit{}) },
-		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonReportedFailure, Exited: true}, within: time.Second},
-	{name: "reports ignored", program: func(p *proc) { p.report("complete", "FAILURE"); p.sleep(time.Minute); p.end(runtime.Exit{}) },
-		step: func(a *Assignment) { a.Step.Completion = ci.CompletionExit }, want: Outcome{State: ci.AttemptSucceeded, Exited: true}, within: 61 * time.Second},
-	{name: "no report", program: exits(0), step: func(a *Assignment) { a.Step.Completion = ci.CompletionReport },
-		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonNoReport, Exited: true}, within: 2 * time.Second},
-	{name: "report awaited", program: hangs("complete", "SUCCESS"), step: func(a *Assignment) { a.Step.Completion = ci.CompletionReport },
-		want: Outcome{State: ci.AttemptSucceeded, Exited: true, ExitCode: 137}, within: 3 * time.Second},
-	{name: "step timeout", program: obeys, step: func(a *Assignment) { a.Step.Timeout = 5 * time.Second; a.Step.CancelSignal = "SIGINT" },
-		want: Outcome{State: ci.AttemptTimedOut, Reason: ci.ReasonTimeout, Exited: true, ExitCode: 143}, within: 6 * time.Second, says: "timeout of 5s is over"},
-	{name: "step timeout, deaf", program: hangs("x", ""), step: func(a *Assignment) { a.Step.Timeout = 5 * time.Second; a.Step.CancelGrace = 3 * time.Second },
-		want: Outcome{State: ci.AttemptTimedOut, Reason: ci.ReasonTimeout, Exited: true, ExitCode: 137}, within: 9 * time.Second},
-	{name: "canceled", program: obeys, during: func(w *world) { time.Sleep(3 * time.Second); w.wish(ci.WantCancel, ci.ReasonCanceledUser) },
-		want: Outcome{State: ci.AttemptCanceled, Reason: ci.ReasonCanceledUser, Exited: true, ExitCode: 143}, within: 4 * time.Second},
-	{name: "run timeout", program: obeys, during: func(w *world) { time.Sleep(3 * time.Second); w.wish(ci.WantTimeout, ci.ReasonTimeout) },
-		want: Outcome{State: ci.AttemptTimedOut, Reason: ci.ReasonTimeout, Exited: true, ExitCode: 143}, within: 4 * time.Second},
-	{name: "canceled before it starts", program: exits(0), world: func(w *world) { w.rt.slow = time.Hour },
+	{
+		name: "out of memory", program: func(p *proc) { p.end(runtime.Exit{Code: 137, Reason: ci.ReasonOOM, Message: "out of memory"}) },
+		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonOOM, Exited: true, ExitCode: 137}, within: time.Second,
+	},
+	{
+		name: "engine restarted", program: func(p *proc) { p.end(runtime.Exit{Code: 137, Reason: ci.ReasonDockerRestarted}) },
+		want: Outcome{State: ci.AttemptLost, Reason: ci.ReasonDockerRestarted}, within: time.Second,
+	},
+	{
+		name: "reports success and hangs", program: hangs("complete", "SUCCESS\n"),
+		want: Outcome{State: ci.AttemptSucceeded, Exited: true, ExitCode: 137}, within: 3 * time.Second,
+	},
+	{
+		name: "reports failure and hangs", program: hangs("report.json", `{"state":"failed","message":"broken"}`),
+		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonReportedFailure, Exited: true, ExitCode: 137}, within: 3 * time.Second,
+	},
+	{
+		name: "failure beats exit 0", program: func(p *proc) { p.report("complete", "FAILURE"); p.end(runtime.Exit{}) },
+		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonReportedFailure, Exited: true}, within: time.Second,
+	},
+	{
+		name: "reports ignored", program: func(p *proc) { p.report("complete", "FAILURE"); p.sleep(time.Minute); p.end(runtime.Exit{}) },
+		step: func(a *Assignment) { a.Step.Completion = ci.CompletionExit }, want: Outcome{State: ci.AttemptSucceeded, Exited: true}, within: 61 * time.Second,
+	},
+	{
+		name: "no report", program: exits(0), step: func(a *Assignment) { a.Step.Completion = ci.CompletionReport },
+		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonNoReport, Exited: true}, within: 2 * time.Second,
+	},
+	{
+		name: "report awaited", program: hangs("complete", "SUCCESS"), step: func(a *Assignment) { a.Step.Completion = ci.CompletionReport },
+		want: Outcome{State: ci.AttemptSucceeded, Exited: true, ExitCode: 137}, within: 3 * time.Second,
+	},
+	{
+		name: "step timeout", program: obeys, step: func(a *Assignment) { a.Step.Timeout = 5 * time.Second; a.Step.CancelSignal = "SIGINT" },
+		want: Outcome{State: ci.AttemptTimedOut, Reason: ci.ReasonTimeout, Exited: true, ExitCode: 143}, within: 6 * time.Second, says: "timeout of 5s is over",
+	},
+	{
+		name: "step timeout, deaf", program: hangs("x", ""), step: func(a *Assignment) { a.Step.Timeout = 5 * time.Second; a.Step.CancelGrace = 3 * time.Second },
+		want: Outcome{State: ci.AttemptTimedOut, Reason: ci.ReasonTimeout, Exited: true, ExitCode: 137}, within: 9 * time.Second,
+	},
+	{
+		name: "canceled", program: obeys, during: func(w *world) { time.Sleep(3 * time.Second); w.wish(ci.WantCancel, ci.ReasonCanceledUser) },
+		want: Outcome{State: ci.AttemptCanceled, Reason: ci.ReasonCanceledUser, Exited: true, ExitCode: 143}, within: 4 * time.Second,
+	},
+	{
+		name: "run timeout", program: obeys, during: func(w *world) { time.Sleep(3 * time.Second); w.wish(ci.WantTimeout, ci.ReasonTimeout) },
+		want: Outcome{State: ci.AttemptTimedOut, Reason: ci.ReasonTimeout, Exited: true, ExitCode: 143}, within: 4 * time.Second,
+	},
+	{
+		name: "canceled before it starts", program: exits(0), world: func(w *world) { w.rt.slow = time.Hour },
 		during: func(w *world) { time.Sleep(3 * time.Second); w.wish(ci.WantCancel, ci.ReasonCanceledUser) },
-		want:   Outcome{State: ci.AttemptCanceled, Reason: ci.ReasonCanceledUser}, within: 4 * time.Second},
-	{name: "canceled when it comes", program: exits(0), step: func(a *Assignment) { a.Want = ci.WantCancel; a.WantReason = ci.ReasonFailFast },
-		want: Outcome{State: ci.AttemptCanceled, Reason: ci.ReasonFailFast}, within: time.Second},
+		want:   Outcome{State: ci.AttemptCanceled, Reason: ci.ReasonCanceledUser}, within: 4 * time.Second,
+	},
+	{
+		name: "canceled when it comes", program: exits(0), step: func(a *Assignment) { a.Want = ci.WantCancel; a.WantReason = ci.ReasonFailFast },
+		want: Outcome{State: ci.AttemptCanceled, Reason: ci.ReasonFailFast}, within: time.Second,
+	},
 	{name: "taken back", program: obeys, during: func(w *world) {
 		time.Sleep(3 * time.Second)
 		w.mu.Lock()
@@ -102,12 +130,18 @@ var paths = []path{
 	{name: "image missing", program: exits(0), world: func(w *world) {
 		w.rt.prepareErr = &runtime.Problem{Reason: ci.ReasonImagePull, Err: fmt.Errorf("no such image")}
 	}, want: Outcome{State: ci.AttemptRejected, Reason: ci.ReasonImagePull}, within: time.Second, says: "no such image"},
-	{name: "bad repository", program: exits(0), step: func(a *Assignment) { a.Source.Repo = "bad" },
-		want: Outcome{State: ci.AttemptRejected, Reason: ci.ReasonCheckout}, within: time.Second, says: "no such repository"},
-	{name: "cannot start", program: exits(0), world: func(w *world) { w.rt.startErr = fmt.Errorf("no such file") },
-		want: Outcome{State: ci.AttemptRejected, Reason: ci.ReasonInfra}, within: time.Second, says: "no such file"},
-	{name: "no executor", program: exits(0), step: func(a *Assignment) { a.Step.Executor = "vm" },
-		want: Outcome{State: ci.AttemptRejected, Reason: ci.ReasonInfra}, within: time.Second, says: `no executor "vm"`},
+	{
+		name: "bad repository", program: exits(0), step: func(a *Assignment) { a.Source.Repo = "bad" },
+		want: Outcome{State: ci.AttemptRejected, Reason: ci.ReasonCheckout}, within: time.Second, says: "no such repository",
+	},
+	{
+		name: "cannot start", program: exits(0), world: func(w *world) { w.rt.startErr = fmt.Errorf("no such file") },
+		want: Outcome{State: ci.AttemptRejected, Reason: ci.ReasonInfra}, within: time.Second, says: "no such file",
+	},
+	{
+		name: "no executor", program: exits(0), step: func(a *Assignment) { a.Step.Executor = "vm" },
+		want: Outcome{State: ci.AttemptRejected, Reason: ci.ReasonInfra}, within: time.Second, says: `no executor "vm"`,
+	},
 	{name: "coordinator away in the middle", program: exits(0), during: func(w *world) {
 		time.Sleep(500 * time.Millisecond)
 		w.setDown(true)
@@ -127,8 +161,10 @@ var paths = []path{
 		p.rt.w.put("report.json", `{"state":"failed"}`)
 		p.end(runtime.Exit{})
 	}, want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonReportedFailure, Exited: true}, within: time.Second},
-	{name: "bad outputs", program: func(p *proc) { p.report("outputs", "nonsense"); p.end(runtime.Exit{}) },
-		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonReportedFailure, Exited: true}, within: time.Second, says: "nonsense"},
+	{
+		name: "bad outputs", program: func(p *proc) { p.report("outputs", "nonsense"); p.end(runtime.Exit{}) },
+		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonReportedFailure, Exited: true}, within: time.Second, says: "nonsense",
+	},
 }
 
 func (w *world) setDown(down bool) {

@@ -274,8 +274,10 @@ func (w *worker) executor() string  { return executorOf(&w.entry.Assignment.Step
 func (w *worker) runtime() (runtime.Runtime, error) {
 	rt := w.sup.deps.Runtimes[w.executor()]
 	if rt == nil {
-		return nil, &runtime.Problem{Reason: ci.ReasonInfra,
-			Err: fmt.Errorf("this agent has no executor %q", w.executor())}
+		return nil, &runtime.Problem{
+			Reason: ci.ReasonInfra,
+			Err:    fmt.Errorf("this agent has no executor %q", w.executor()),
+		}
 	}
 	return rt, nil
 }

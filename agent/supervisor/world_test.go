@@ -128,14 +128,6 @@ func (s *worldStore) PutStatus(ctx context.Context, at logpath.Path, st logpath.
 	return s.w.call(ctx, "PutStatus", func() error { return s.Shipper.PutStatus(ctx, at, st) })
 }
 
-// assign puts assignments into the coordinator's set.
-func (w *world) assign(all ...Assignment) {
-	w.mu.Lock()
-	w.set = append(w.set, all...)
-	w.mu.Unlock()
-	w.send()
-}
-
 // wish changes what the coordinator wants of all attempts.
 func (w *world) wish(want ci.Want, why ci.Reason) {
 	w.mu.Lock()
