@@ -82,11 +82,13 @@ func stepRun(run *ci.Run, i int) *ci.StepRun {
 	return run.Steps[i]
 }
 
+// output returns an output by the name that the step declares, under which the
+// state keeps it, else by the key that the step set.
 func output(sr *ci.StepRun, name, key string) (string, bool) {
-	if v, ok := sr.Outputs[key]; ok {
+	if v, ok := sr.Outputs[name]; ok {
 		return v, true
 	}
-	v, ok := sr.Outputs[name]
+	v, ok := sr.Outputs[key]
 	return v, ok
 }
 
