@@ -90,11 +90,11 @@ type Config struct {
 	// Now is the cluster time.
 	Now func() ci.ClusterTime
 	// Ready returns why the node cannot serve yet, or nil.
-	Ready        func() error
-	Root         string // s3://bucket/prefix/<cluster id>
-	Info         Info
-	Interceptors []connect.Interceptor // authentication, at least
-	Log          *slog.Logger
+	Ready func() error
+	Root  string // s3://bucket/prefix/<cluster id>
+	Info  Info
+	Auth  connect.Interceptor // who calls and may; Caller then knows
+	Log   *slog.Logger
 }
 
 // API serves RunService and AdminService. Its long polls wake while Run runs.

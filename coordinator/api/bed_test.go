@@ -115,7 +115,7 @@ func newBed(t *testing.T) *bed {
 		Explainer: &b.why, Leader: func() (string, bool) { return "127.0.0.1:1", b.leader },
 		Now: func() ci.ClusterTime { return b.store.View().Stamp().Cluster }, Ready: func() error { return b.readyIs },
 		Root: "s3://bucket/p/c1", Info: Info{Node: "n1", S3Endpoint: "http://s3", Registry: "localhost:5000"},
-		Interceptors: []connect.Interceptor{guard}, Log: quiet,
+		Auth: guard, Log: quiet,
 	})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

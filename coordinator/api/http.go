@@ -30,7 +30,7 @@ const (
 // /healthz and /readyz, which need no token.
 func (a *API) Handler() http.Handler {
 	opts := append(wire.HandlerOptions(a.cfg.Log),
-		connect.WithInterceptors(a.cfg.Interceptors...),
+		connect.WithInterceptors(a.cfg.Auth),
 		connect.WithReadMaxBytes(maxBody))
 	opts = append(opts, jsonCodecs()...)
 	mux := http.NewServeMux()
