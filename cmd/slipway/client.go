@@ -26,6 +26,11 @@ func (c *cli) client() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return dial(e), nil
+}
+
+// dial makes a client; nothing is sent yet.
+func dial(e endpoint) *client {
 	opts := []connect.ClientOption{
 		connect.WithInterceptors(bearer(e)),
 		connect.WithReadMaxBytes(64 << 20),
@@ -33,7 +38,7 @@ func (c *cli) client() (*client, error) {
 	return &client{
 		runs:  slipwayv1connect.NewRunServiceClient(http.DefaultClient, strings.TrimRight(e.url, "/"), opts...),
 		admin: slipwayv1connect.NewAdminServiceClient(http.DefaultClient, strings.TrimRight(e.url, "/"), opts...),
-	}, nil
+	}
 }
 
 // bearer adds the token to each call and turns what comes back into the

@@ -105,3 +105,16 @@ func listenLoopback(before int) (net.Listener, int, error) {
 	}
 	return l, l.Addr().(*net.TCPAddr).Port, nil
 }
+
+// persistentID reads an id from a file, or makes one there.
+func persistentID(path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if err == nil && id.Valid(strings.TrimSpace(string(raw))) {
+		return strings.TrimSpace(string(raw)), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("cannot read the id: %w", err)
+	}
+	made := id.New()
+	return made, writeFile(path, []byte(made+"\n"), 0o644)
+}
