@@ -180,8 +180,10 @@ func (p *pass) live(i int, a *ci.Attempt) bool {
 			s := p.run.Steps[i]
 			return p.emit(i, &state.UnacceptAttempt{Run: p.run.ID, Step: s.ID, Attempt: a.ID, Fence: a.Fence})
 		}
+		return false
+	default: // its agent works on it
+		return false
 	}
-	return false
 }
 
 // stop ends a step that still waits for an agent, or has its attempt stopped.
@@ -230,6 +232,7 @@ func (p *pass) end(i int, st ci.StepState, reason ci.Reason, message string, res
 		s.Outputs = state.Outputs(p.def(i), old.Attempt(result))
 	case ci.StepSkipped:
 		s.Outputs = nil
+	default: // those of the last passed generation stay
 	}
 	p.run.Steps[i] = &s
 	p.open--

@@ -76,6 +76,7 @@ func (p *pass) endAs(i int, a *ci.Attempt, reason ci.Reason) bool {
 		st = ci.StepTimedOut
 	case ci.AttemptLost:
 		st = ci.StepLost
+	default: // failed, or rejected for good
 	}
 	if p.def(i).SoftFail.Covers(a.ExitCode, a.Exited && outcome == ci.AttemptFailed) {
 		st = ci.StepSoftFailed

@@ -161,7 +161,7 @@ func (e *Engine) propose(ctx context.Context, todo []intent) []error {
 		g.Go(func() error {
 			_, err := e.d.Proposer.Propose(ctx, state.Command{Actor: ci.System, Op: t.op})
 			if errs[i] = err; err != nil && ctx.Err() == nil {
-				e.refused(t, err)
+				e.refused(ctx, t, err)
 			}
 			return nil
 		})
@@ -172,10 +172,10 @@ func (e *Engine) propose(ctx context.Context, todo []intent) []error {
 
 // refused logs what did not go through. A conflict is everyday life: the state
 // had moved on.
-func (e *Engine) refused(t intent, err error) {
+func (e *Engine) refused(ctx context.Context, t intent, err error) {
 	level := slog.LevelWarn
 	if ci.KindOf(err) == ci.Conflict {
 		level = slog.LevelDebug
 	}
-	e.d.Log.Log(context.Background(), level, "cannot advance run", "run", t.run, "op", t.op.Name(), "error", err)
+	e.d.Log.Log(ctx, level, "cannot advance run", "run", t.run, "op", t.op.Name(), "error", err)
 }

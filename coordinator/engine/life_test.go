@@ -155,19 +155,18 @@ func (l *life) report(step string, a *ci.Attempt, outcome ci.AttemptState, exite
 // calm lets everything that is under way succeed, or stop as it is told.
 func (l *life) calm() {
 	steps, list := l.live()
-	for i, a := range list {
-		switch {
-		case a.State == ci.AttemptQueued && a.NotBefore > l.s.now:
-			l.s.wait(a.NotBefore.Sub(l.s.now))
-			return
-		case a.State < ci.AttemptAccepted:
-			l.move(steps[i], a)
-		case a.Want != ci.WantRun:
-			l.report(steps[i], a, ci.AttemptCanceled, false)
-		default:
-			l.report(steps[i], a, ci.AttemptSucceeded, false)
-		}
+	if len(list) == 0 {
 		return
+	}
+	switch a := list[0]; {
+	case a.State == ci.AttemptQueued && a.NotBefore > l.s.now:
+		l.s.wait(a.NotBefore.Sub(l.s.now))
+	case a.State < ci.AttemptAccepted:
+		l.move(steps[0], a)
+	case a.Want != ci.WantRun:
+		l.report(steps[0], a, ci.AttemptCanceled, false)
+	default:
+		l.report(steps[0], a, ci.AttemptSucceeded, false)
 	}
 }
 

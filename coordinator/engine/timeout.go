@@ -245,6 +245,7 @@ func report(s suspect, st logpath.Status) *state.ReportAttempt {
 		return nil
 	case ci.AttemptRejected:
 		o.Phase = state.PhaseRejected
+	default: // an end of the ordinary kind
 	}
 	if st.ExitCode != nil {
 		o.Exited, o.ExitCode = true, *st.ExitCode

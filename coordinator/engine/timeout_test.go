@@ -86,7 +86,8 @@ func TestOverdue(t *testing.T) {
 	inBed(t, func(b *bed) {
 		b.create(&ci.Workflow{Steps: []ci.Step{
 			{ID: "a", Timeout: 10 * time.Minute, CancelGrace: time.Minute},
-			{ID: "up", Timeout: 10 * time.Minute}, {ID: "free"},
+			{ID: "up", Timeout: 10 * time.Minute},
+			{ID: "free"},
 		}})
 		b.begin("a")
 		b.begin("free")

@@ -42,21 +42,35 @@ func TestAttemptMachine(t *testing.T) {
 			a := w.last("r1", "s")
 			return &AcceptAttempt{Run: "r1", Step: "s", Attempt: a.ID, Fence: a.Fence, Agent: a.Agent, Incarnation: 1}
 		}, with(live(ci.AttemptAccepted, ci.AttemptAssigned), keep, append(started, ci.AttemptReporting)...)},
-		"preparing": {func(w *world) Op { return w.progress("r1", "s", ci.AttemptPreparing) },
-			with(all(keep), ci.AttemptPreparing, ci.AttemptAccepted)},
-		"running": {func(w *world) Op { return w.progress("r1", "s", ci.AttemptRunning) },
-			with(all(keep), ci.AttemptRunning, ci.AttemptAccepted, ci.AttemptPreparing)},
-		"exited": {func(w *world) Op { return w.report("r1", "s", PhaseExited, ci.AttemptSucceeded) },
-			with(live(ci.AttemptReporting, started...), keep, ci.AttemptReporting, ci.AttemptSucceeded)},
-		"succeeded": {func(w *world) Op { return w.report("r1", "s", PhaseFinal, ci.AttemptSucceeded) },
-			with(live(ci.AttemptSucceeded, append(started, ci.AttemptReporting)...), keep, ci.AttemptSucceeded)},
-		"failed": {func(w *world) Op { return w.report("r1", "s", PhaseFinal, ci.AttemptFailed) },
+		"preparing": {
+			func(w *world) Op { return w.progress("r1", "s", ci.AttemptPreparing) },
+			with(all(keep), ci.AttemptPreparing, ci.AttemptAccepted),
+		},
+		"running": {
+			func(w *world) Op { return w.progress("r1", "s", ci.AttemptRunning) },
+			with(all(keep), ci.AttemptRunning, ci.AttemptAccepted, ci.AttemptPreparing),
+		},
+		"exited": {
+			func(w *world) Op { return w.report("r1", "s", PhaseExited, ci.AttemptSucceeded) },
+			with(live(ci.AttemptReporting, started...), keep, ci.AttemptReporting, ci.AttemptSucceeded),
+		},
+		"succeeded": {
+			func(w *world) Op { return w.report("r1", "s", PhaseFinal, ci.AttemptSucceeded) },
+			with(live(ci.AttemptSucceeded, append(started, ci.AttemptReporting)...), keep, ci.AttemptSucceeded),
+		},
+		"failed": {
+			func(w *world) Op { return w.report("r1", "s", PhaseFinal, ci.AttemptFailed) },
 			// The exit committed success: that stands.
-			with(with(live(ci.AttemptFailed, started...), ci.AttemptSucceeded, ci.AttemptReporting), keep, ci.AttemptFailed)},
-		"canceled": {func(w *world) Op { return w.report("r1", "s", PhaseFinal, ci.AttemptCanceled) },
-			with(with(live(ci.AttemptCanceled, append(started, ci.AttemptAssigned)...), ci.AttemptSucceeded, ci.AttemptReporting), keep, ci.AttemptCanceled)},
-		"rejected": {func(w *world) Op { return w.report("r1", "s", PhaseRejected, ci.AttemptRejected) },
-			with(live(ci.AttemptRejected, ci.AttemptAssigned, ci.AttemptAccepted, ci.AttemptPreparing), keep, ci.AttemptRejected)},
+			with(with(live(ci.AttemptFailed, started...), ci.AttemptSucceeded, ci.AttemptReporting), keep, ci.AttemptFailed),
+		},
+		"canceled": {
+			func(w *world) Op { return w.report("r1", "s", PhaseFinal, ci.AttemptCanceled) },
+			with(with(live(ci.AttemptCanceled, append(started, ci.AttemptAssigned)...), ci.AttemptSucceeded, ci.AttemptReporting), keep, ci.AttemptCanceled),
+		},
+		"rejected": {
+			func(w *world) Op { return w.report("r1", "s", PhaseRejected, ci.AttemptRejected) },
+			with(live(ci.AttemptRejected, ci.AttemptAssigned, ci.AttemptAccepted, ci.AttemptPreparing), keep, ci.AttemptRejected),
+		},
 		"lose": {func(w *world) Op {
 			a := w.last("r1", "s")
 			return &LoseAttempt{Run: "r1", Step: "s", Attempt: a.ID, Fence: a.Fence, Reason: ci.ReasonAgentLost}

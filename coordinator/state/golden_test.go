@@ -116,7 +116,10 @@ func goldenEntries(t *testing.T) [][]Op {
 	wall := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	w := &ci.Workflow{Name: "w", Version: 1, Params: []ci.Param{{Name: "p", Type: ci.ParamString}}, Steps: []ci.Step{
 		{ID: "a", Run: "true", Retry: []ci.RetryRule{{On: []ci.Reason{ci.ReasonInfra}, Limit: 2}}, Timeout: time.Hour},
-		{ID: "b", Needs: []string{"a"}, Run: "true"}, {ID: "c", Run: "true"}, {ID: "d", Run: "true"}, {ID: "e", Run: "true"},
+		{ID: "b", Needs: []string{"a"}, Run: "true"},
+		{ID: "c", Run: "true"},
+		{ID: "d", Run: "true"},
+		{ID: "e", Run: "true"},
 		{ID: "f", Run: "true"},
 	}}
 	hash, parts, err := PackWorkflow(w)

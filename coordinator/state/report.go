@@ -106,6 +106,7 @@ func (o *ReportAttempt) check() error {
 		switch o.Outcome {
 		case ci.AttemptSucceeded, ci.AttemptFailed, ci.AttemptCanceled, ci.AttemptTimedOut, ci.AttemptLost:
 			ok = true
+		default: // not an end that an agent may tell
 		}
 	}
 	if !ok {

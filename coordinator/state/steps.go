@@ -71,6 +71,7 @@ func (o *EndStep) apply(x *tx) error {
 		t.Outputs = Outputs(&r.Workflow.Steps[i], t.Attempt(o.Result))
 	case ci.StepSkipped:
 		t.Outputs = nil
+	default: // those of the last passed generation stay
 	}
 	e.save()
 	return nil

@@ -9,22 +9,31 @@ import (
 
 // stepStates are all of them, with how a test brings a lone step there.
 var stepStates = map[ci.StepState]func(w *world){
-	ci.StepPending:    func(*world) {},
-	ci.StepQueued:     func(w *world) { w.bring("r1", "s", ci.AttemptQueued) },
-	ci.StepAssigned:   func(w *world) { w.bring("r1", "s", ci.AttemptAccepted) },
-	ci.StepPreparing:  func(w *world) { w.bring("r1", "s", ci.AttemptPreparing) },
-	ci.StepRunning:    func(w *world) { w.bring("r1", "s", ci.AttemptRunning) },
-	ci.StepReporting:  func(w *world) { w.bring("r1", "s", ci.AttemptReporting) },
-	ci.StepCanceling:  func(w *world) { w.bring("r1", "s", ci.AttemptRunning); w.must(&CancelStep{Run: "r1", Step: "s"}) },
-	ci.StepPassed:     func(w *world) { w.pass("r1", "s") },
-	ci.StepFailed:     func(w *world) { w.fail("r1", "s") },
-	ci.StepSoftFailed: func(w *world) { w.bring("r1", "s", ci.AttemptFailed); w.end("r1", "s", ci.StepSoftFailed, ci.ReasonExitCode) },
-	ci.StepCanceled:   func(w *world) { w.must(&CancelStep{Run: "r1", Step: "s"}) },
-	ci.StepTimedOut:   func(w *world) { w.bring("r1", "s", ci.AttemptTimedOut); w.end("r1", "s", ci.StepTimedOut, ci.ReasonTimeout) },
-	ci.StepExpired:    func(w *world) { w.bring("r1", "s", ci.AttemptQueued); w.end("r1", "s", ci.StepExpired, ci.ReasonQueueTimeout) },
-	ci.StepSkipped:    func(w *world) { w.must(&SkipStep{Run: "r1", Step: "s", Note: "no"}) },
-	ci.StepNotRun:     func(w *world) { w.end("r1", "s", ci.StepNotRun, ci.ReasonDependencyFailed) },
-	ci.StepLost:       func(w *world) { w.bring("r1", "s", ci.AttemptLost); w.end("r1", "s", ci.StepLost, ci.ReasonAgentLost) },
+	ci.StepPending:   func(*world) {},
+	ci.StepQueued:    func(w *world) { w.bring("r1", "s", ci.AttemptQueued) },
+	ci.StepAssigned:  func(w *world) { w.bring("r1", "s", ci.AttemptAccepted) },
+	ci.StepPreparing: func(w *world) { w.bring("r1", "s", ci.AttemptPreparing) },
+	ci.StepRunning:   func(w *world) { w.bring("r1", "s", ci.AttemptRunning) },
+	ci.StepReporting: func(w *world) { w.bring("r1", "s", ci.AttemptReporting) },
+	ci.StepCanceling: func(w *world) { w.bring("r1", "s", ci.AttemptRunning); w.must(&CancelStep{Run: "r1", Step: "s"}) },
+	ci.StepPassed:    func(w *world) { w.pass("r1", "s") },
+	ci.StepFailed:    func(w *world) { w.fail("r1", "s") },
+	ci.StepSoftFailed: func(w *world) {
+		w.bring("r1", "s", ci.AttemptFailed)
+		w.end("r1", "s", ci.StepSoftFailed, ci.ReasonExitCode)
+	},
+	ci.StepCanceled: func(w *world) { w.must(&CancelStep{Run: "r1", Step: "s"}) },
+	ci.StepTimedOut: func(w *world) {
+		w.bring("r1", "s", ci.AttemptTimedOut)
+		w.end("r1", "s", ci.StepTimedOut, ci.ReasonTimeout)
+	},
+	ci.StepExpired: func(w *world) {
+		w.bring("r1", "s", ci.AttemptQueued)
+		w.end("r1", "s", ci.StepExpired, ci.ReasonQueueTimeout)
+	},
+	ci.StepSkipped: func(w *world) { w.must(&SkipStep{Run: "r1", Step: "s", Note: "no"}) },
+	ci.StepNotRun:  func(w *world) { w.end("r1", "s", ci.StepNotRun, ci.ReasonDependencyFailed) },
+	ci.StepLost:    func(w *world) { w.bring("r1", "s", ci.AttemptLost); w.end("r1", "s", ci.StepLost, ci.ReasonAgentLost) },
 }
 
 // TestStepMachine puts a step into every state and every op of a person to it.

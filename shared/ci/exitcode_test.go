@@ -15,10 +15,12 @@ func TestExitCode(t *testing.T) {
 		"failed":              {RunFailed, []*StepRun{step(StepFailed, ReasonExitCode)}, 1},
 		"failed without step": {RunFailed, nil, 1},
 		"infrastructure": {RunFailed, []*StepRun{
-			step(StepLost, ReasonAgentLost), step(StepFailed, ReasonImagePull), step(StepNotRun, ReasonDependencyFailed)}, 9},
+			step(StepLost, ReasonAgentLost), step(StepFailed, ReasonImagePull), step(StepNotRun, ReasonDependencyFailed),
+		}, 9},
 		"both": {RunFailed, []*StepRun{step(StepLost, ReasonAgentLost), step(StepFailed, ReasonExitCode)}, 1},
 		"soft failures do not count": {RunFailed, []*StepRun{
-			step(StepSoftFailed, ReasonExitCode), step(StepLost, ReasonAgentLost)}, 9},
+			step(StepSoftFailed, ReasonExitCode), step(StepLost, ReasonAgentLost),
+		}, 9},
 		"canceled":  {RunCanceled, nil, 3},
 		"timed out": {RunTimedOut, nil, 4},
 		"expired":   {RunExpired, nil, 4},
