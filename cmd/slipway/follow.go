@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -37,14 +38,28 @@ type follower struct {
 }
 
 // follow prints the run until it is over. Its error carries the run's exit
-// code. Ctrl-C detaches and says how to cancel.
+// code. Ctrl-C detaches and says how to cancel. Standard output belongs to the
+// run's document where one was asked for; its life goes to standard error then.
 func (c *cli) follow(ctx context.Context, cl *client, run *pb.Run, mode followMode) error {
+	return c.followFrom(ctx, cl, run, mode, nil)
+}
+
+// followFrom is follow that says nothing of the attempts told before.
+func (c *cli) followFrom(ctx context.Context, cl *client, run *pb.Run, mode followMode, told map[string]bool) error {
+	out := c.out
+	if c.output != "table" {
+		out = c.err
+	}
 	f := &follower{
-		cl: cl, screen: newScreen(c.out, c.style(c.out)), mode: mode, quiet: c.quiet, style: c.style(c.out),
+		cl: cl, screen: newScreen(out, c.style(out)), mode: mode, quiet: c.quiet, style: c.style(out),
 		seen: map[string]string{}, logs: map[string]bool{},
 	}
+	maps.Copy(f.logs, told)
 	for _, s := range run.GetSteps() {
 		f.width = max(f.width, len(s.GetId()))
+		if told != nil && ci.StepState(s.GetState()).Terminal() {
+			f.seen[s.GetId()] = s.GetState()
+		}
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	f.group = group
