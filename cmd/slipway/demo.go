@@ -95,7 +95,8 @@ func (d *demo) prepare(ctx context.Context, noDocker bool) error {
 	if d.self, err = os.Executable(); err != nil {
 		return err
 	}
-	if d.dir, err = os.MkdirTemp("", "slipway-demo-"); err != nil {
+	// short, for sockets of the tests that run below it have at most 108 bytes
+	if d.dir, err = os.MkdirTemp("", "slipway-"); err != nil {
 		return err
 	}
 	d.images = dockerImages(ctx)
@@ -143,7 +144,7 @@ func dockerSocket() string {
 func (d *demo) startFleet(ctx context.Context) error {
 	d.title("A fleet: coordinator, agent, S3 and registry in one process")
 	begun := time.Now()
-	args := []string{"dev", "--data", filepath.Join(d.dir, "data"), "--listen", "127.0.0.1:0", "-o", "json"}
+	args := []string{"dev", "--data", filepath.Join(d.dir, "d"), "--listen", "127.0.0.1:0", "-o", "json"}
 	if !d.docker {
 		args = append(args, "--no-docker")
 	}

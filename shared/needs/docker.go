@@ -25,6 +25,9 @@ const (
 // HTTP, so that no test links a Docker client for the question alone.
 func Docker(t testing.TB) {
 	t.Helper()
+	if testing.Short() && os.Getenv(NoSkip) != "1" {
+		t.Skip("SKIPPED: -short leaves the tests with a Docker engine out")
+	}
 	if err := ask(t.Context(), os.Getenv("DOCKER_HOST"), "/_ping"); err != nil {
 		missing(t, "Docker", "no engine answers; deploy/docker-engine.sh starts one: %v", err)
 	}
