@@ -57,6 +57,8 @@ type Config struct {
 type Runtime struct {
 	cfg Config
 	api *client.Client
+	// connect makes another client of the same engine.
+	connect func() (*client.Client, error)
 
 	netMu   sync.Mutex
 	gateway string // of the network, once it is known to be there
@@ -87,11 +89,14 @@ func New(cfg Config) (*Runtime, error) {
 	if cfg.Cluster == "" || cfg.Agent == "" {
 		return nil, ci.Errorf(ci.Invalid, "cannot use Docker without the ids of the cluster and the agent: they label what is made")
 	}
-	opts := []client.Opt{client.FromEnv}
-	if cfg.Host != "" {
-		opts = append(opts, client.WithHost(cfg.Host))
+	connect := func() (*client.Client, error) {
+		opts := []client.Opt{client.FromEnv}
+		if cfg.Host != "" {
+			opts = append(opts, client.WithHost(cfg.Host))
+		}
+		return client.NewClientWithOpts(append(opts, client.WithAPIVersionNegotiation())...)
 	}
-	api, err := client.NewClientWithOpts(append(opts, client.WithAPIVersionNegotiation())...)
+	api, err := connect()
 	if err != nil {
 		return nil, ci.Errorf(ci.Invalid, "cannot use the Docker engine at %q: %w", cfg.Host, err)
 	}
@@ -102,7 +107,7 @@ func New(cfg Config) (*Runtime, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Runtime{cfg: cfg, api: api, memos: map[ci.AttemptID]*memo{}}, nil
+	return &Runtime{cfg: cfg, api: api, connect: connect, memos: map[ci.AttemptID]*memo{}}, nil
 }
 
 // Info says what the engine is.

@@ -48,7 +48,9 @@ func prepare(t testing.TB, r *docker.Runtime, s runtime.Spec) runtime.Handle {
 		t.Fatalf("Prepare: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := r.Remove(context.Background(), h); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := r.Remove(ctx, h); err != nil {
 			t.Errorf("Remove: %v", err)
 		}
 	})

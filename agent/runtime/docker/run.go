@@ -194,12 +194,28 @@ func (r *Runtime) killed(ctx context.Context, e runtime.Exit, c container.Inspec
 				return e, err
 			}
 			if e.Reason == "" && outside {
+				if err := r.leaving(ctx); err != nil {
+					return e, err
+				}
 				e.Reason = ci.ReasonInfra
 				e.Message = "the container was killed from outside, through the Docker engine"
 			}
 			return e, nil
 		}
 	}
+}
+
+// leaving is an error when the engine takes no new callers: one that shuts down
+// kills its containers while it still answers those that it has.
+func (r *Runtime) leaving(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	api, err := r.connect()
+	if err != nil {
+		return err
+	}
+	_, err = api.Ping(ctx)
+	return errors.Join(err, api.Close())
 }
 
 func unstartableText(c container.InspectResponse) string {
