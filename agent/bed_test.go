@@ -63,7 +63,7 @@ func newBed(t *testing.T) *bed {
 		t.Fatal(err)
 	}
 	// Not the test's own folder: inits of steps may write until they are gone.
-	dir, err := os.MkdirTemp("", "slipway-agent-")
+	dir, err := os.MkdirTemp("/tmp", "slipway-agent-")
 	if err != nil {
 		t.Fatal(err)
 	}
