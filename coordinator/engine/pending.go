@@ -83,6 +83,8 @@ func (p *pass) needs(i int) (waits []int, broken string) {
 	if p.seen == nil {
 		p.seen = make([]int, len(p.run.Steps))
 	}
+	// finally runs whatever happened, and so does what a person asked for alone.
+	heedless := def.Finally || p.run.Steps[i].Override.Alone
 	p.walk++
 	p.push(def.Needs)
 	for len(p.stack) > 0 {
@@ -94,8 +96,8 @@ func (p *pass) needs(i int) (waits []int, broken string) {
 			waits = append(waits, j)
 		case s.State == ci.StepSkipped:
 			p.push(p.def(j).Needs)
-		case !s.State.Satisfies() && !def.Finally && broken == "":
-			broken = s.ID // finally runs whatever happened
+		case !s.State.Satisfies() && !heedless && broken == "":
+			broken = s.ID
 		}
 	}
 	return waits, broken

@@ -44,13 +44,16 @@ func (o *RetryRun) apply(x *tx) error {
 		}
 	}
 	override := ci.Override{Params: maps.Clone(o.Params), Env: maps.Clone(o.Env), By: x.actor}
+	after := behind(r, set)
 	var opened []string
 	for i, s := range r.Steps {
 		if !set[i] {
 			continue
 		}
 		e.reopen(i)
-		if !r.Workflow.Steps[i].Finally || slices.Contains(o.Steps, s.ID) || o.From == s.ID {
+		named := slices.Contains(o.Steps, s.ID) || o.From == s.ID
+		if !r.Workflow.Steps[i].Finally || named {
+			override.Alone = named && !after[i]
 			e.step(i).Override = override
 		}
 		opened = append(opened, s.ID)
@@ -180,6 +183,27 @@ func reach(r *ci.Run, seeds steps, through bool) steps {
 			out[i], grown = true, true
 			if through || s.State == ci.StepNotRun || s.State == ci.StepCanceled || s.State == ci.StepSkipped {
 				from[i] = true
+			}
+		}
+	}
+	return out
+}
+
+// behind returns the steps that wait for one of the set, through whatever steps.
+func behind(r *ci.Run, set steps) steps {
+	out := make(steps)
+	place := make(map[string]int, len(r.Steps))
+	for i, s := range r.Steps {
+		place[s.ID] = i
+	}
+	for grown := true; grown; {
+		grown = false
+		for i := range r.Steps {
+			if out[i] {
+				continue
+			}
+			if slices.ContainsFunc(r.Workflow.Steps[i].Needs, func(n string) bool { return set[place[n]] || out[place[n]] }) {
+				out[i], grown = true, true
 			}
 		}
 	}

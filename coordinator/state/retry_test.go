@@ -1,6 +1,7 @@
 package state
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/slipway-ci/slipway/shared/ci"
@@ -79,6 +80,10 @@ func TestRetryModes(t *testing.T) {
 				changed := s.Generation == 2 && (s.ID != "report" || name == "finally alone")
 				if got := s.Override.Params["p"] == "2" && s.Override.Env["E"] == "1"; got != changed {
 					t.Errorf("%s: override %+v, changed %v", s.ID, s.Override, changed)
+				}
+				alone := slices.Contains(c.op.Steps, s.ID) && (s.ID != "lint" || len(c.op.Steps) == 1) || c.op.From == s.ID
+				if s.Override.Alone != alone {
+					t.Errorf("%s: alone %v, want %v", s.ID, s.Override.Alone, alone)
 				}
 				if s.Generation == 2 && (s.Result != "" || s.Reason != "") {
 					t.Errorf("%s: opened with result %q and reason %q", s.ID, s.Result, s.Reason)

@@ -174,9 +174,13 @@ func (s *StepRun) Attempt(id AttemptID) *Attempt {
 	return nil
 }
 
-// Override is what a retry changes for a step: parameters and environment.
+// Override is what a retry changes for a step: parameters, environment, and
+// whether it heeds what became of the steps before it.
 type Override struct {
 	Params map[string]string
 	Env    map[string]string
 	By     Actor
+	// Alone says that the step was asked for by name, and nothing before it: it
+	// runs though what it needs did not pass.
+	Alone bool
 }
