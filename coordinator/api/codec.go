@@ -1,6 +1,8 @@
 package api
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 
 	"connectrpc.com/connect"
@@ -30,7 +32,15 @@ func (jsonCodec) Marshal(v any) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("%T is no message", v)
 	}
-	return protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	// The library adds spaces at random, to spite those who read it with sed.
+	var out bytes.Buffer
+	err = json.Compact(&out, text)
+	out.WriteByte('\n') // for prompts, and tools that read lines
+	return out.Bytes(), err
 }
 
 // Unmarshal implements connect.Codec.
