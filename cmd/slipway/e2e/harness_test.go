@@ -40,6 +40,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	atEnd(func() { _ = os.RemoveAll(dir) })
 	bin := filepath.Join(dir, "slipway")
 	return bin, goBuild(bin, "github.com/slipway-ci/slipway/cmd/slipway")
 })
@@ -54,12 +55,23 @@ func goBuild(out, pkg string) error {
 	return nil
 }
 
+// ends is what TestMain does last.
+var ends struct {
+	mu  sync.Mutex
+	all []func()
+}
+
+// atEnd runs f when all tests are over.
+func atEnd(f func()) {
+	ends.mu.Lock()
+	defer ends.mu.Unlock()
+	ends.all = append(ends.all, f)
+}
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if os.Getenv("SLIPWAY_BIN") == "" {
-		if bin, err := binary(); err == nil {
-			_ = os.RemoveAll(filepath.Dir(bin))
-		}
+	for _, f := range ends.all {
+		f()
 	}
 	os.Exit(code)
 }
