@@ -96,8 +96,8 @@ base=$(basename "$goroot")
 tar --numeric-owner --owner=0 --group=0 -c \
 	-C "$root" . \
 	-C "$(dirname "$goroot")" \
-	--exclude="$base/test" --exclude="$base/doc" --exclude="$base/api" --exclude="$base/misc" \
-	--exclude="$base/.git" --exclude="$base/src/*_test.go" --exclude="$base/src/*/testdata" \
+	--anchored --exclude="$base/test" --exclude="$base/doc" --exclude="$base/api" --exclude="$base/misc" \
+	--exclude="$base/.git" --no-anchored --exclude="$base/src/*_test.go" --exclude="$base/src/*/testdata" \
 	--transform="flags=r;s,^$base/,usr/local/go/," "$base" |
 	docker import \
 		--change 'ENV PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
