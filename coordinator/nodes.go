@@ -13,7 +13,7 @@ import (
 
 // drainNodes is how long calls of agents in flight may take at the end; their
 // streams have ended before.
-const drainNodes = 3 * time.Second
+const drainNodes = 500 * time.Millisecond
 
 // serveNodes answers agents on the node port. Streams stay open for days, so
 // there is no timeout for a call as a whole.

@@ -101,6 +101,8 @@ type Config struct {
 type API struct {
 	cfg     Config
 	changes *changes
+	ending  context.Context // ends when Run does
+	end     context.CancelFunc
 }
 
 var (
@@ -109,10 +111,15 @@ var (
 )
 
 // New returns an API.
-func New(cfg Config) *API { return &API{cfg: cfg, changes: newChanges()} }
+func New(cfg Config) *API {
+	a := &API{cfg: cfg, changes: newChanges()}
+	a.ending, a.end = context.WithCancel(context.Background())
+	return a
+}
 
 // Run wakes long polls until ctx ends; then it ends them, each with what it has.
 func (a *API) Run(ctx context.Context) error {
+	defer a.end()
 	defer a.changes.stop()
 	w := a.cfg.Store.Watch()
 	defer w.Close()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,9 +60,10 @@ func (l *log) Propose(_ context.Context, c state.Command) (uint64, error) {
 }
 
 // quietAgents never answer, so that every log is read from the bucket.
-type quietAgents struct{}
+type quietAgents struct{ asked *atomic.Int64 }
 
-func (quietAgents) Tail(context.Context, ci.AttemptID, int64, int, time.Duration) ([]logpath.Record, int64, bool, error) {
+func (q quietAgents) Tail(context.Context, ci.AttemptID, int64, int, time.Duration) ([]logpath.Record, int64, bool, error) {
+	q.asked.Add(1)
 	return nil, 0, false, ci.Errorf(ci.Unavailable, "no agent")
 }
 
@@ -95,6 +97,7 @@ type bed struct {
 	why     explainer
 	leader  bool
 	readyIs error
+	asked   atomic.Int64 // how often an agent was asked for a log
 	stop    func()
 
 	runs  slipwayv1connect.RunServiceClient // of an admin of every tenant
@@ -111,7 +114,7 @@ func newBed(t *testing.T) *bed {
 	b.api = New(Config{
 		Store: b.store, Proposer: b.log,
 		Caller: func(ctx context.Context) Caller { return Caller(auth.From(ctx)) },
-		Logs:   adapter{logs.New(logs.Config{Bucket: b.bucket, Tailer: quietAgents{}, Log: quiet})}, Uploads: b.bucket,
+		Logs:   adapter{logs.New(logs.Config{Bucket: b.bucket, Tailer: quietAgents{&b.asked}, Log: quiet})}, Uploads: b.bucket,
 		Explainer: &b.why, Leader: func() (string, bool) { return "127.0.0.1:1", b.leader },
 		Now: func() ci.ClusterTime { return b.store.View().Stamp().Cluster }, Ready: func() error { return b.readyIs },
 		Root: "s3://bucket/p/c1", Info: Info{Node: "n1", S3Endpoint: "http://s3", Registry: "localhost:5000"},

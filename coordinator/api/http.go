@@ -23,7 +23,7 @@ const (
 	maxWait      = 30 * time.Second
 	writeTimeout = 2 * time.Minute
 	// drain is how long calls in flight may take when the server stops.
-	drain = 5 * time.Second
+	drain = 1500 * time.Millisecond
 )
 
 // Handler serves both services over Connect, gRPC and gRPC-Web, reflection, and

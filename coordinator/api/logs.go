@@ -62,7 +62,13 @@ func (a *API) ReadLog(ctx context.Context, req *pb.ReadLogRequest) (*pb.ReadLogR
 	if req.GetCursor() == "" {
 		q.Tail = int(req.GetTail())
 	}
-	page, err := a.cfg.Logs.Read(ctx, q)
+	reading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.ending, cancel)()
+	page, err := a.cfg.Logs.Read(reading, q)
+	if err != nil && ctx.Err() == nil && reading.Err() != nil {
+		return res, nil // the server stops: the caller asks the next one
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,11 +2,13 @@ package api
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/slipway-ci/slipway/coordinator/state"
 	"github.com/slipway-ci/slipway/shared/ci"
@@ -86,6 +88,29 @@ func TestReadLog(t *testing.T) {
 		c.req.Run = run
 		_, err := b.runs.ReadLog(t.Context(), c.req)
 		wantErr(t, name, err, c.kind, c.text)
+	}
+}
+
+// Somebody who follows a quiet log does not hold up a stop.
+func TestReadLogEndsWithTheServer(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	run := b.submit().GetId()
+	b.attempt(run, "build")
+	var g errgroup.Group
+	g.Go(func() error {
+		res, err := b.runs.ReadLog(t.Context(), &pb.ReadLogRequest{Run: run, Step: "build", Cursor: "0", WaitSeconds: 30})
+		if err == nil && (res.GetEnd() || res.GetCursor() != "0") {
+			t.Errorf("got %v", res)
+		}
+		return err
+	})
+	for deadline := time.Now().Add(patience); b.asked.Load() == 0 && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	b.stop()
+	if err := g.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
