@@ -207,8 +207,20 @@ func firstLine(ctx context.Context, out interface{ Read([]byte) (int, error) }) 
 
 // slipway runs a command of this binary, shown and live.
 func (d *demo) slipway(ctx context.Context, args ...string) error {
-	fmt.Fprintf(d.c.out, "%s\n", d.c.style(d.c.out).dim("$ slipway "+strings.Join(args, " ")))
+	fmt.Fprintf(d.c.out, "%s\n", d.c.style(d.c.out).dim("$ slipway "+shellWords(args)))
 	return d.program(ctx, d.self, args...)
+}
+
+// shellWords writes arguments as one would type them.
+func shellWords(args []string) string {
+	words := make([]string, len(args))
+	for i, a := range args {
+		words[i] = a
+		if strings.ContainsAny(a, " \t*?$'\"") {
+			words[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // ask runs a command of this binary and returns what it printed.
