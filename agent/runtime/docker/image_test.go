@@ -1,6 +1,7 @@
 package docker_test
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/http"
@@ -31,13 +32,16 @@ func cli(t testing.TB, args ...string) string {
 func derive(t testing.TB, changes ...string) string {
 	t.Helper()
 	runtimetest.NeedImage(t)
-	file := "FROM " + runtimetest.Image + "\n" + strings.Join(changes, "\n") + "\n"
-	cmd := exec.Command("docker", "build", "-q", "-")
+	// Each its own: an image that two tests share would go with the first of them.
+	file := "FROM " + runtimetest.Image + "\nLABEL test=" + random() + "\n" + strings.Join(changes, "\n") + "\n"
+	cmd := exec.Command("docker", "build", "-q", "--force-rm", "-")
 	cmd.Env = append(os.Environ(), "DOCKER_BUILDKIT=0")
 	cmd.Stdin = strings.NewReader(file)
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("cannot build an image: %v", err)
+		t.Fatalf("cannot build an image: %v\n%s", err, said.String())
 	}
 	id := strings.TrimSpace(string(out))
 	t.Cleanup(func() { _ = exec.Command("docker", "rmi", "-f", id).Run() })

@@ -92,6 +92,9 @@ func (e *engine) begin() {
 	}
 	e.cmd = exec.Command(e.args[0], e.args[1:]...)
 	e.cmd.Stderr = &e.out
+	// A network namespace of its own: an engine told to have no default bridge
+	// deletes docker0, whosever it is.
+	e.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if err := e.cmd.Start(); err != nil {
 		e.t.Fatal(err)
 	}
