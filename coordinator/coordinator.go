@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 
 	"github.com/slipway-ci/slipway/coordinator/api"
 	"github.com/slipway-ci/slipway/coordinator/auth"
@@ -41,6 +42,7 @@ type coordinator struct {
 	engine   *engine.Engine
 	dispatch *dispatch.Service
 	api      *api.API
+	started  atomic.Bool // the state here is what was committed, not a part of it
 }
 
 // Run runs a coordinator until ctx ends.
@@ -182,6 +184,7 @@ func (c *coordinator) wire() {
 		Explainer: explainer{c.sched}, Leader: c.node.Leader, Now: c.node.Now, Ready: c.ready, Root: c.root,
 		Info: api.Info{Node: c.who.NodeID, S3Endpoint: cfg.S3Endpoint, Registry: cfg.Registry},
 		Auth: auth.New(auth.Config{
+			Ready: c.begun,
 			Token: func(hash string) *ci.Token { return c.store.View().TokenByHash(hash) },
 			Hint:  "the first one lies in " + cfg.tokenFile() + " on the coordinator's host",
 			Log:   cfg.Log,
@@ -190,8 +193,20 @@ func (c *coordinator) wire() {
 	})
 }
 
+// begun refuses calls while the log is still being read: a state of which half is
+// there knows nobody's token and misses runs that were acknowledged.
+func (c *coordinator) begun() error {
+	if !c.started.Load() {
+		return ci.Errorf(ci.Unavailable, "the coordinator is starting: it has not read its log yet; try again")
+	}
+	return nil
+}
+
 // ready returns why the node cannot serve, or nil.
 func (c *coordinator) ready() error {
+	if err := c.begun(); err != nil {
+		return err
+	}
 	if _, ok := c.node.Leader(); !ok {
 		return ci.Errorf(ci.Unavailable, "the cluster has no leader")
 	}

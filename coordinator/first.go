@@ -44,6 +44,7 @@ func (c *coordinator) firstStart(ctx context.Context) error {
 	if err != nil {
 		return ended(ctx, err)
 	}
+	c.started.Store(true)
 	if c.cfg.Ready != nil {
 		c.cfg.Ready(Info{
 			Node: c.who.NodeID, Cluster: c.who.Cluster,

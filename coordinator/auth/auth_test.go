@@ -178,3 +178,17 @@ func TestUnknownMethodRefused(t *testing.T) {
 		_ = stream.Close()
 	}
 }
+
+// While the state is not whole nobody's token is judged, good or bad.
+func TestNotReady(t *testing.T) {
+	t.Parallel()
+	starting := ci.Errorf(ci.Unavailable, "the coordinator is starting")
+	guard := New(Config{
+		Ready: func() error { return starting },
+		Token: func(string) *ci.Token { t.Error("a token was looked up"); return nil },
+		Log:   slog.New(slog.DiscardHandler),
+	})
+	if _, err := guard.check(t.Context(), "/slipway.v1.RunService/GetRun", http.Header{"Authorization": {"Bearer x"}}); ci.KindOf(err) != ci.Unavailable {
+		t.Errorf("got %v", err)
+	}
+}

@@ -15,6 +15,8 @@ import (
 
 // Config is what an Interceptor needs.
 type Config struct {
+	// Ready returns why tokens cannot be judged yet, or nil. Optional.
+	Ready func() error
 	// Token finds a token by the hex sha256 of its secret; nil when nobody has it.
 	Token func(hash string) *ci.Token
 	// Hint tells a caller without a good token where to find one. Optional.
@@ -40,6 +42,11 @@ func Hash(secret string) string {
 // check authenticates before anything else, so that a stranger learns nothing,
 // not even which methods there are.
 func (i *Interceptor) check(ctx context.Context, method string, h http.Header) (context.Context, error) {
+	if i.cfg.Ready != nil {
+		if err := i.cfg.Ready(); err != nil {
+			return nil, err
+		}
+	}
 	secret, err := bearer(h)
 	if err != nil {
 		return nil, i.refuse(err.Error())
