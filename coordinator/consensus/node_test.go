@@ -96,6 +96,36 @@ func TestProposeAnswersEachCommand(t *testing.T) {
 	}
 }
 
+func TestProposeAllKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	m := single(t, nil)
+	var g errgroup.Group
+	for crowd := range 8 {
+		var cmds []state.Command
+		for i := range 50 {
+			id := ci.TokenID(fmt.Sprintf("t-%d-%d", crowd, i))
+			cmds = append(cmds,
+				state.Command{Actor: ci.System, Op: &state.CreateToken{Token: ci.Token{ID: id, Hash: string(id)}}},
+				state.Command{Actor: ci.System, Op: &state.RevokeToken{ID: id}})
+		}
+		g.Go(func() error { return errors.Join(m.node.ProposeAll(soon(t), cmds)...) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+	for crowd := range 8 {
+		for i := range 50 {
+			if id := fmt.Sprintf("t-%d-%d", crowd, i); m.node.cfg.Store.View().TokenByHash(id) != nil {
+				t.Errorf("token %s was revoked before it was made", id)
+			}
+		}
+	}
+	big := m.node.ProposeAll(soon(t), []state.Command{tenant("one", 0), tenant("two", MaxBatch), tenant("three", 0)})
+	if big[0] != nil || ci.KindOf(big[1]) != ci.Invalid || big[2] == nil || m.has("three") {
+		t.Errorf("with one that is not taken: %v", big)
+	}
+}
+
 func TestEntriesStaySmall(t *testing.T) {
 	t.Parallel()
 	m := single(t, nil)

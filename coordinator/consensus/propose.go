@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -17,11 +18,46 @@ import (
 // unknown, that the change may have been made: repeating it with the same key
 // is safe. A command above MaxBatch is ci.Invalid.
 func (n *Node) Propose(ctx context.Context, c state.Command) (index uint64, err error) {
-	size, err := encodedSize(c)
+	w, err := n.send(ctx, c)
 	if err != nil {
 		return 0, err
 	}
-	return n.submit(ctx, &waiting{cmd: c, size: size, done: make(chan outcome, 1)})
+	return n.await(ctx, w)
+}
+
+// ProposeAll is Propose for commands that others must see in this order: they
+// travel together, and one that is not taken takes those behind it along. It
+// returns the error of each.
+func (n *Node) ProposeAll(ctx context.Context, cmds []state.Command) []error {
+	errs := make([]error, len(cmds))
+	sent := make([]*waiting, 0, len(cmds))
+	var refused error
+	for i, c := range cmds {
+		if refused == nil {
+			var w *waiting
+			if w, refused = n.send(ctx, c); refused == nil {
+				sent = append(sent, w)
+				continue
+			}
+		}
+		errs[i] = refused
+	}
+	// From the back: what is taken out again when ctx ends must not leave those
+	// behind it in.
+	for i, w := range slices.Backward(sent) {
+		_, errs[i] = n.await(ctx, w)
+	}
+	return errs
+}
+
+// send gives a command its place in the queue.
+func (n *Node) send(ctx context.Context, c state.Command) (*waiting, error) {
+	size, err := encodedSize(c)
+	if err != nil {
+		return nil, err
+	}
+	w := &waiting{cmd: c, size: size, done: make(chan outcome, 1)}
+	return w, n.enter(ctx, w)
 }
 
 // Verify returns nil if this node still led after the call began: it waits for
@@ -29,7 +65,11 @@ func (n *Node) Propose(ctx context.Context, c state.Command) (index uint64, err 
 // VerifyLeader can be satisfied by answers to heartbeats of before the call.
 // When it returns, everything acknowledged before the call is applied here.
 func (n *Node) Verify(ctx context.Context) error {
-	_, err := n.submit(ctx, &waiting{verify: true, done: make(chan outcome, 1)})
+	w := &waiting{verify: true, done: make(chan outcome, 1)}
+	err := n.enter(ctx, w)
+	if err == nil {
+		_, err = n.await(ctx, w)
+	}
 	return err
 }
 
@@ -44,17 +84,20 @@ func encodedSize(c state.Command) (int, error) {
 	return len(data), nil
 }
 
-func (n *Node) submit(ctx context.Context, w *waiting) (uint64, error) {
+// enter puts w into the queue.
+func (n *Node) enter(ctx context.Context, w *waiting) error {
 	if err := ctx.Err(); err != nil {
-		return 0, gaveUp(ctx, "nothing was changed")
+		return gaveUp(ctx, "nothing was changed")
 	}
 	open, err := n.queue.push(w)
-	if err != nil {
-		return 0, err
+	if err == nil && !open {
+		return n.notLeading()
 	}
-	if !open {
-		return 0, n.notLeading()
-	}
+	return err
+}
+
+// await waits for what becomes of w.
+func (n *Node) await(ctx context.Context, w *waiting) (uint64, error) {
 	select {
 	case out := <-w.done:
 		return out.index, out.err

@@ -3,9 +3,8 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/slipway-ci/slipway/coordinator/state"
 	"github.com/slipway-ci/slipway/shared/ci"
@@ -25,6 +24,12 @@ type StatusReader interface {
 	Status(ctx context.Context, p logpath.Path) (logpath.Status, bool, error)
 }
 
+// Proposer puts commands through the log in the order in which they stand,
+// together, and returns the error of each.
+type Proposer interface {
+	ProposeAll(ctx context.Context, cmds []state.Command) []error
+}
+
 // DefaultLostAfter is how long an agent may be silent before its attempts are
 // given up.
 const DefaultLostAfter = 3 * time.Minute
@@ -32,7 +37,7 @@ const DefaultLostAfter = 3 * time.Minute
 // Deps is what an engine works with.
 type Deps struct {
 	Source   Source
-	Proposer state.Proposer
+	Proposer Proposer
 	Now      func() ci.ClusterTime // the leader's running cluster time
 	NewID    func() string
 	Status   StatusReader
@@ -151,22 +156,23 @@ func (e *Engine) explained(op state.Op) state.Op {
 // together in few entries.
 const maxInFlight = 512
 
-// propose puts the ops through the log, all at once, and returns the error of
-// each.
+// propose puts the ops through the log and returns the error of each. Nobody
+// may see a step queued before the end of the one that it waited for: its
+// outputs would not be there yet.
 func (e *Engine) propose(ctx context.Context, todo []intent) []error {
-	errs := make([]error, len(todo))
-	var g errgroup.Group
-	g.SetLimit(maxInFlight)
-	for i, t := range todo {
-		g.Go(func() error {
-			_, err := e.d.Proposer.Propose(ctx, state.Command{Actor: ci.System, Op: t.op})
-			if errs[i] = err; err != nil && ctx.Err() == nil {
-				e.refused(ctx, t, err)
+	errs := make([]error, 0, len(todo))
+	for part := range slices.Chunk(todo, maxInFlight) {
+		cmds := make([]state.Command, len(part))
+		for i, t := range part {
+			cmds[i] = state.Command{Actor: ci.System, Op: t.op}
+		}
+		for i, err := range e.d.Proposer.ProposeAll(ctx, cmds) {
+			if err != nil && ctx.Err() == nil {
+				e.refused(ctx, part[i], err)
 			}
-			return nil
-		})
+			errs = append(errs, err)
+		}
 	}
-	_ = g.Wait() // each error is in errs
 	return errs
 }
 

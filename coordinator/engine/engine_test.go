@@ -46,14 +46,19 @@ func (b *bed) Watch() *state.Watcher { return b.store.Watch() }
 
 func (b *bed) now() ci.ClusterTime { return ci.ClusterTime(time.Since(b.start)) }
 
-func (b *bed) Propose(_ context.Context, c state.Command) (uint64, error) {
+func (b *bed) ProposeAll(_ context.Context, cmds []state.Command) []error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.fail > 0 {
-		b.fail--
-		return 0, ci.Errorf(ci.Unavailable, "no leader")
+	errs := make([]error, len(cmds))
+	for i, c := range cmds {
+		if b.fail > 0 {
+			b.fail--
+			errs[i] = ci.Errorf(ci.Unavailable, "no leader")
+			continue
+		}
+		_, errs[i] = b.apply(c)
 	}
-	return b.apply(c)
+	return errs
 }
 
 func (b *bed) apply(c state.Command) (uint64, error) {
