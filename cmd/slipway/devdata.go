@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -49,7 +50,7 @@ func openDevData(dir string) (*devData, error) {
 	if d.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
 		return nil, fmt.Errorf("cannot lock the data folder: %w", err)
 	}
-	if err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if !d.hold() {
 		d.lock.Close()
 		return nil, usagef("another `slipway dev` uses %s: stop it, or choose another folder with --data", dir)
 	}
@@ -58,6 +59,24 @@ func openDevData(dir string) (*devData, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// lockPatience is how long a lock may outlive its process.
+const lockPatience = time.Second
+
+// hold takes the lock. The trap: a fleet that was killed while it started a
+// step's process has left the lock to that process until its exec, a moment
+// later.
+func (d *devData) hold() bool {
+	for deadline := time.Now().Add(lockPatience); ; {
+		if unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+		<-time.After(20 * time.Millisecond)
+	}
 }
 
 func (d *devData) close() { d.lock.Close() }
