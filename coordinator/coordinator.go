@@ -170,7 +170,7 @@ func (c *coordinator) resolve(nodeID string) (string, bool) {
 func (c *coordinator) wire() {
 	cfg := c.cfg
 	c.dispatch = dispatch.New(dispatch.Config{
-		Store: c.store, Proposer: c.node, Verify: c.node.Verify, Root: c.root,
+		Store: c.store, Proposer: c.node, Verify: c.node.Verify, Ready: c.begun, Root: c.root,
 		Heartbeat: cfg.Heartbeat, SuspectAfter: cfg.SuspectAfter, Log: cfg.Log,
 	})
 	reader := logs.New(logs.Config{Bucket: c.bucket, Tailer: c.dispatch, Log: cfg.Log})

@@ -101,8 +101,6 @@ type Config struct {
 type API struct {
 	cfg     Config
 	changes *changes
-	ending  context.Context // ends when Run does
-	end     context.CancelFunc
 }
 
 var (
@@ -111,15 +109,10 @@ var (
 )
 
 // New returns an API.
-func New(cfg Config) *API {
-	a := &API{cfg: cfg, changes: newChanges()}
-	a.ending, a.end = context.WithCancel(context.Background())
-	return a
-}
+func New(cfg Config) *API { return &API{cfg: cfg, changes: newChanges()} }
 
 // Run wakes long polls until ctx ends; then it ends them, each with what it has.
 func (a *API) Run(ctx context.Context) error {
-	defer a.end()
 	defer a.changes.stop()
 	w := a.cfg.Store.Watch()
 	defer w.Close()

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"sync"
 
 	"github.com/slipway-ci/slipway/coordinator/state"
@@ -12,6 +13,7 @@ import (
 type changes struct {
 	mu      sync.Mutex
 	waiting map[ci.RunID]*waiters
+	calls   map[*context.CancelFunc]struct{} // to end with the server
 	stopped bool
 }
 
@@ -20,7 +22,27 @@ type waiters struct {
 	changed chan struct{} // closed at the next change
 }
 
-func newChanges() *changes { return &changes{waiting: map[ci.RunID]*waiters{}} }
+func newChanges() *changes {
+	return &changes{waiting: map[ci.RunID]*waiters{}, calls: map[*context.CancelFunc]struct{}{}}
+}
+
+// whileOpen returns a context that ends with ctx, with done, and when the
+// server stops.
+func (c *changes) whileOpen(ctx context.Context) (open context.Context, done func()) {
+	open, cancel := context.WithCancel(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		cancel()
+	}
+	c.calls[&cancel] = struct{}{}
+	return open, func() {
+		cancel()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.calls, &cancel)
+	}
+}
 
 // of returns a channel that is closed at the run's next change. Take it before
 // looking at the run, or the change in between is missed; and release it.
@@ -76,6 +98,9 @@ func (c *changes) stop() {
 	defer c.mu.Unlock()
 	if !c.stopped {
 		c.wakeAll()
+		for cancel := range c.calls {
+			(*cancel)()
+		}
 		c.stopped = true
 	}
 }

@@ -62,9 +62,8 @@ func (a *API) ReadLog(ctx context.Context, req *pb.ReadLogRequest) (*pb.ReadLogR
 	if req.GetCursor() == "" {
 		q.Tail = int(req.GetTail())
 	}
-	reading, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(a.ending, cancel)()
+	reading, done := a.changes.whileOpen(ctx)
+	defer done()
 	page, err := a.cfg.Logs.Read(reading, q)
 	if err != nil && ctx.Err() == nil && reading.Err() != nil {
 		return res, nil // the server stops: the caller asks the next one

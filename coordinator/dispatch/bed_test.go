@@ -76,6 +76,7 @@ type bed struct {
 	service  *Service
 	verifies atomic.Int64
 	noLeader atomic.Bool
+	starting atomic.Bool
 	server   *httptest.Server
 	stop     func()
 }
@@ -90,6 +91,12 @@ func newBed(t *testing.T) *bed {
 			b.verifies.Add(1)
 			if b.noLeader.Load() {
 				return ci.Errorf(ci.Unavailable, "no leader")
+			}
+			return nil
+		},
+		Ready: func() error {
+			if b.starting.Load() {
+				return ci.Errorf(ci.Unavailable, "starting")
 			}
 			return nil
 		},

@@ -37,6 +37,9 @@ type Config struct {
 	// Verify returns nil when a quorum has confirmed, since the call, that this
 	// node leads or is in touch with the one that does.
 	Verify func(ctx context.Context) error
+	// Ready returns why the state here cannot be judged by yet, or nil: while
+	// half of a log is read, agents look unknown and their work gone. Optional.
+	Ready func() error
 	// Root is where the cluster's objects lie: s3://bucket/prefix/<cluster id>.
 	Root string
 	// Peer says who sent a request; nil reads the TLS connection.

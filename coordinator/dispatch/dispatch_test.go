@@ -96,8 +96,10 @@ func TestAssignmentsFullThenDeltas(t *testing.T) {
 	}
 	want := &wire.Assignment{
 		Attempt: first, Fence: 1, Number: 1, Generation: 1, Tenant: "shop", Run: run, Workflow: "main",
-		Step: ci.Step{ID: "build", Executor: ci.ExecutorProcess, Run: "make", Needs: []string{"plan"},
-			Env: map[string]string{"WHO": "ada"}, Resources: ci.Resources{MilliCPU: 500}},
+		Step: ci.Step{
+			ID: "build", Executor: ci.ExecutorProcess, Run: "make", Needs: []string{"plan"},
+			Env: map[string]string{"WHO": "ada"}, Resources: ci.Resources{MilliCPU: 500},
+		},
 		Source: ci.Source{Repo: "/src", SHA: "0123"}, Params: map[string]string{"who": "ada"},
 		LogPath:   "s3://bucket/p/c1/t/shop/r/" + string(run) + "/build/1-1",
 		CacheSeed: cacheSeed([]byte("seed"), "shop"),
@@ -120,6 +122,25 @@ func TestAssignmentsFullThenDeltas(t *testing.T) {
 	m = stream.next(t)
 	if len(m.GetAssignments()) != 0 || len(m.GetRemoved()) != 1 || m.GetRemoved()[0] != string(first) {
 		t.Fatalf("removed: %v", m)
+	}
+}
+
+// A state of which half is there must not make agents believe that they are
+// unknown or have nothing to do.
+func TestNotReady(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	a := b.registered("n1")
+	b.starting.Store(true)
+	if err := a.beat(); ci.KindOf(err) != ci.Unavailable {
+		t.Errorf("heartbeat: %v", err)
+	}
+	if err := a.listen(nil).ended(t); ci.KindOf(err) != ci.Unavailable {
+		t.Errorf("stream: %v", err)
+	}
+	b.starting.Store(false)
+	if err := a.beat(); err != nil {
+		t.Errorf("heartbeat: %v", err)
 	}
 }
 
@@ -204,12 +225,16 @@ func TestAcceptAndReport(t *testing.T) {
 		}
 		return res.GetAccepted()
 	}
-	exited := wire.Report{Phase: wire.PhaseExited, Outcome: ci.AttemptFailed, Reason: ci.ReasonExitCode, Exited: true, ExitCode: 3,
-		Outputs: map[string]string{"k": "v"}, Log: ci.LogManifest{Lines: 4}, StartedAt: time.Unix(5, 0), FinishedAt: time.Unix(9, 0)}
+	exited := wire.Report{
+		Phase: wire.PhaseExited, Outcome: ci.AttemptFailed, Reason: ci.ReasonExitCode, Exited: true, ExitCode: 3,
+		Outputs: map[string]string{"k": "v"}, Log: ci.LogManifest{Lines: 4}, StartedAt: time.Unix(5, 0), FinishedAt: time.Unix(9, 0),
+	}
 	final := exited
 	final.Phase, final.Artifacts = wire.PhaseFinal, []ci.Artifact{{Path: "a", Size: 1, SHA256: "s"}}
-	if !report(exited) || !report(exited) || !report(final) || !report(final) {
-		t.Error("a report or its replay was refused")
+	for _, r := range []wire.Report{exited, exited, final, final} {
+		if !report(r) {
+			t.Errorf("a report or its replay was refused: %+v", r)
+		}
 	}
 	at := b.attempt(run, id)
 	if at.State != ci.AttemptFailed || at.ExitCode != 3 || !at.Exited || at.Log.Lines != 4 || len(at.Artifacts) != 1 || at.Reason != ci.ReasonExitCode || !at.StartedAt.Equal(time.Unix(5, 0)) {

@@ -31,6 +31,11 @@ func (s *Service) caller(ctx context.Context) (ci.AgentID, error) {
 	case p.who.Role != pki.RoleAgent:
 		return "", ci.Errorf(ci.Forbidden, "%s is no agent", p.who)
 	}
+	if s.cfg.Ready != nil {
+		if err := s.cfg.Ready(); err != nil {
+			return "", err
+		}
+	}
 	if id := s.cfg.Store.View().Cluster().ID; p.who.Cluster != id {
 		return "", ci.Errorf(ci.Forbidden, "%s is of another cluster than %s", p.who, id)
 	}
