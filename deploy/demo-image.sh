@@ -91,6 +91,9 @@ printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home:/bin/sh\nnobo
 printf 'root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n' >"$root/etc/group"
 printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
 
+# The image that the name leaves would lie about without one.
+before=$(docker image inspect -f '{{.Id}}' "$IMAGE" 2>/dev/null || true)
+
 # One stream: the small root, then GOROOT without what only Go's own tests want.
 base=$(basename "$goroot")
 tar --numeric-owner --owner=0 --group=0 -c \
@@ -108,4 +111,5 @@ tar --numeric-owner --owner=0 --group=0 -c \
 		--change 'CMD ["/bin/sh"]' \
 		--change "LABEL io.slipway.inputs=$inputs" \
 		- "$IMAGE" >/dev/null
+[[ -z $before ]] || docker image rm "$before" >/dev/null 2>&1 || true # a container may still use it
 say "made $IMAGE of $(go version | cut -d' ' -f3), $(git --version), $(docker --version | cut -d, -f1)"

@@ -181,15 +181,28 @@ func (c *cli) runsWatch() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			mode := followStates
-			if logs {
-				mode = followLogs
+			if !logs {
+				return c.follow(cmd.Context(), cl, run, followStates)
 			}
-			return c.follow(cmd.Context(), cl, run, mode)
+			return c.followFrom(cmd.Context(), cl, run, followLogs, attemptsOver(run))
 		},
 	}
-	cmd.Flags().BoolVar(&logs, "logs", false, "print the logs too")
+	cmd.Flags().BoolVar(&logs, "logs", false, "print the logs too, of attempts that are not over yet")
 	return cmd
+}
+
+// attemptsOver are the attempts whose logs `slipway logs` shows: a watcher looks
+// at what happens from now on.
+func attemptsOver(run *pb.Run) map[string]bool {
+	over := map[string]bool{}
+	for _, s := range run.GetSteps() {
+		for _, a := range s.GetAttempts() {
+			if ci.StepState(s.GetState()).Terminal() {
+				over[a.GetId()] = true
+			}
+		}
+	}
+	return over
 }
 
 func (c *cli) runsCancel() *cobra.Command {
