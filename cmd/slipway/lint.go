@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -119,11 +118,4 @@ func (c *cli) printProblems(all spec.Problems, format string) error {
 	}
 	_, err := fmt.Fprintln(c.out, all.Error())
 	return err
-}
-
-// asProblems finds the faults of a workflow file in an error.
-func asProblems(err error) (spec.Problems, bool) {
-	var p spec.Problems
-	ok := errors.As(err, &p)
-	return p, ok
 }

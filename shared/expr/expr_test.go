@@ -11,8 +11,10 @@ func testRun() *ci.Run {
 	w := &ci.Workflow{
 		Name: "payments",
 		Params: []ci.Param{
-			{Name: "suite", Type: ci.ParamChoice}, {Name: "dry_run", Type: ci.ParamBoolean},
-			{Name: "replicas", Type: ci.ParamInteger}, {Name: "ratio", Type: ci.ParamNumber},
+			{Name: "suite", Type: ci.ParamChoice},
+			{Name: "dry_run", Type: ci.ParamBoolean},
+			{Name: "replicas", Type: ci.ParamInteger},
+			{Name: "ratio", Type: ci.ParamNumber},
 			{Name: "notes", Type: ci.ParamString},
 		},
 		Env: map[string]string{"SUITE": "${{ params.suite }}", "LEVEL": "workflow", "W": "1"},

@@ -145,7 +145,7 @@ func (p *parser) options(n *yaml.Node) []string {
 
 func (p *parser) paramDefault(n *yaml.Node, param *ci.Param) {
 	var text string
-	ok := true
+	var ok bool
 	switch param.Type {
 	case ci.ParamBoolean:
 		if _, ok = p.boolean(n, "default"); ok {

@@ -120,7 +120,9 @@ func TestUploadsStream(t *testing.T) {
 	piece := strings.Repeat("x", size)
 	all := sha256.New()
 	for range pieces {
-		io.WriteString(all, piece)
+		if _, err := io.WriteString(all, piece); err != nil {
+			t.Fatal(err)
+		}
 	}
 	r := request(t, http.MethodPut, s.at(prefix+"/big"), "", "X-Amz-Decoded-Content-Length", fmt.Sprint(pieces*size))
 	by := theStep()

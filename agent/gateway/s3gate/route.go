@@ -23,15 +23,21 @@ type operation struct {
 var operations = []operation{
 	{name: "HeadBucket", method: http.MethodHead},
 	{name: "GetBucketLocation", method: http.MethodGet, need: []string{"location"}},
-	{name: "ListObjectsV2", method: http.MethodGet, need: []string{"list-type"},
-		may: []string{"prefix", "delimiter", "start-after", "continuation-token", "max-keys", "encoding-type", "fetch-owner"}},
-	{name: "ListObjects", method: http.MethodGet,
-		may: []string{"prefix", "delimiter", "marker", "max-keys", "encoding-type"}},
+	{
+		name: "ListObjectsV2", method: http.MethodGet, need: []string{"list-type"},
+		may: []string{"prefix", "delimiter", "start-after", "continuation-token", "max-keys", "encoding-type", "fetch-owner"},
+	},
+	{
+		name: "ListObjects", method: http.MethodGet,
+		may: []string{"prefix", "delimiter", "marker", "max-keys", "encoding-type"},
+	},
 	{name: "DeleteObjects", method: http.MethodPost, need: []string{"delete"}, writes: true},
 	{name: "HeadObject", method: http.MethodHead, object: true, may: objectReads},
 	{name: "GetObject", method: http.MethodGet, object: true, may: objectReads},
-	{name: "ListParts", method: http.MethodGet, object: true, need: []string{"uploadId"},
-		may: []string{"max-parts", "part-number-marker", "encoding-type"}},
+	{
+		name: "ListParts", method: http.MethodGet, object: true, need: []string{"uploadId"},
+		may: []string{"max-parts", "part-number-marker", "encoding-type"},
+	},
 	{name: "GetObjectAcl", method: http.MethodGet, object: true, need: []string{"acl"}},
 	{name: "PutObject", method: http.MethodPut, object: true, writes: true},
 	{name: "UploadPart", method: http.MethodPut, object: true, need: []string{"partNumber", "uploadId"}, writes: true},

@@ -99,7 +99,7 @@ func (g *Gate) Add(add Grant) error {
 	if g.attempts[add.AttemptID] != nil || g.keys[add.AccessKey] != nil {
 		return ci.Errorf(ci.Conflict, "cannot grant attempt %s access to S3: it or its access key has another grant", add.AttemptID)
 	}
-	over, revoke := context.WithCancel(context.Background())
+	over, revoke := context.WithCancel(context.Background()) //nolint:forbidigo // a grant lives until Remove, beyond the call that gives it
 	granted := &grant{Grant: add, over: over, revoke: revoke}
 	g.keys[add.AccessKey], g.attempts[add.AttemptID] = granted, granted
 	return nil

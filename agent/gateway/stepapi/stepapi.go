@@ -60,7 +60,8 @@ type Server struct {
 // New returns a server whose sockets lie in folders below dir (whose path must
 // leave room for some 30 bytes of the 108 that a socket's path may have).
 func New(dir string, log *slog.Logger) *Server {
-	return &Server{dir: dir, log: log, tasks: lifecycle.NewTasks(context.Background()), open: map[ci.AttemptID]*http.Server{}}
+	tasks := lifecycle.NewTasks(context.Background()) //nolint:forbidigo // a socket lives until Remove or the end of Run
+	return &Server{dir: dir, log: log, tasks: tasks, open: map[ci.AttemptID]*http.Server{}}
 }
 
 // Run serves until ctx ends, then closes every socket.
@@ -164,6 +165,7 @@ func reply(w http.ResponseWriter, err error) {
 		status = http.StatusBadRequest
 	case ci.Unauthenticated:
 		status = http.StatusUnauthorized
+	default: // the agent's own trouble
 	}
 	answer(w, status, map[string]string{"error": err.Error()})
 }

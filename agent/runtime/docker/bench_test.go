@@ -44,7 +44,8 @@ func BenchmarkStep(b *testing.B) {
 
 func whole(b *testing.B, r *docker.Runtime) {
 	h, err := r.Prepare(b.Context(), runtime.Spec{
-		Attempt: ci.AttemptID("bench-" + random()), Image: runtimetest.Image, Pull: ci.PullNever, Dir: b.TempDir(), Script: "echo hi"})
+		Attempt: ci.AttemptID("bench-" + random()), Image: runtimetest.Image, Pull: ci.PullNever, Dir: b.TempDir(), Script: "echo hi",
+	})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -160,7 +160,7 @@ func (r *Runtime) memo(id ci.AttemptID) *memo {
 	m := r.memos[id]
 	if m == nil {
 		m = &memo{}
-		m.ended, m.end = context.WithCancel(context.Background())
+		m.ended, m.end = context.WithCancel(context.Background()) //nolint:forbidigo // an attempt lives until Remove, beyond the call that made it
 		r.memos[id] = m
 	}
 	return m

@@ -133,22 +133,46 @@ var pullCauses = []struct {
 	says  []string
 	means string
 }{
-	{ci.Exhausted, []string{"toomanyrequests", "rate limit"},
-		"the registry limits how much is pulled; wait, log this host in (docker login), or use a mirror"},
-	{ci.NotFound, []string{"manifest unknown", "not found: manifest", "manifest for", "name unknown"},
-		"the registry has no such image or tag; check the name and tag"},
-	{ci.Forbidden, []string{"pull access denied", "unauthorized", "authentication required", "denied", "no basic auth"},
-		"the registry refuses: there is no such repository, or this host may not read it; check the name, then run `docker login` on the host as the agent's user"},
-	{ci.Unavailable, []string{"no such host", "server misbehaving", "name resolution"},
-		"the registry's name is not known to this host; check the image's name and the host's DNS"},
-	{ci.Unavailable, []string{"server gave HTTP response to HTTPS client"},
-		"the registry speaks plain HTTP; list it under insecure-registries in the engine's daemon.json"},
-	{ci.Unavailable, []string{"x509", "certificate"},
-		"the registry's certificate is not trusted; put its CA below /etc/docker/certs.d on the host"},
-	{ci.Unavailable, []string{"connection refused", "timeout", "deadline exceeded", "network is unreachable", "no route to host", "connection reset", "EOF", "Client.Timeout"},
-		"the registry cannot be reached from this host; check the network, and the engine's proxy settings"},
-	{ci.Exhausted, []string{"no space left on device"},
-		"the host's disk is full; remove images there (docker image prune)"},
+	{
+		ci.Exhausted,
+		[]string{"toomanyrequests", "rate limit"},
+		"the registry limits how much is pulled; wait, log this host in (docker login), or use a mirror",
+	},
+	{
+		ci.NotFound,
+		[]string{"manifest unknown", "not found: manifest", "manifest for", "name unknown"},
+		"the registry has no such image or tag; check the name and tag",
+	},
+	{
+		ci.Forbidden,
+		[]string{"pull access denied", "unauthorized", "authentication required", "denied", "no basic auth"},
+		"the registry refuses: there is no such repository, or this host may not read it; check the name, then run `docker login` on the host as the agent's user",
+	},
+	{
+		ci.Unavailable,
+		[]string{"no such host", "server misbehaving", "name resolution"},
+		"the registry's name is not known to this host; check the image's name and the host's DNS",
+	},
+	{
+		ci.Unavailable,
+		[]string{"server gave HTTP response to HTTPS client"},
+		"the registry speaks plain HTTP; list it under insecure-registries in the engine's daemon.json",
+	},
+	{
+		ci.Unavailable,
+		[]string{"x509", "certificate"},
+		"the registry's certificate is not trusted; put its CA below /etc/docker/certs.d on the host",
+	},
+	{
+		ci.Unavailable,
+		[]string{"connection refused", "timeout", "deadline exceeded", "network is unreachable", "no route to host", "connection reset", "EOF", "Client.Timeout"},
+		"the registry cannot be reached from this host; check the network, and the engine's proxy settings",
+	},
+	{
+		ci.Exhausted,
+		[]string{"no space left on device"},
+		"the host's disk is full; remove images there (docker image prune)",
+	},
 }
 
 func explainPull(name string, named reference.Named, err error) error {

@@ -174,8 +174,10 @@ func TestMountReadOnly(t *testing.T) {
 	if e.Code == 0 {
 		t.Error("a read-only mount was written")
 	}
-	_, err := r.Prepare(t.Context(), runtime.Spec{Attempt: ci.AttemptID("test-" + random()), Image: runtimetest.Image, Command: []string{"true"},
-		Mounts: []runtime.Mount{{Source: dir + "/none", Target: "/m"}}, Dir: dir})
+	_, err := r.Prepare(t.Context(), runtime.Spec{
+		Attempt: ci.AttemptID("test-" + random()), Image: runtimetest.Image, Command: []string{"true"},
+		Mounts: []runtime.Mount{{Source: dir + "/none", Target: "/m"}}, Dir: dir,
+	})
 	problem(t, err, ci.ReasonInfra, dir+"/none")
 }
 

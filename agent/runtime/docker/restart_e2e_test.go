@@ -42,8 +42,10 @@ func newEngine(t *testing.T, args ...string) *engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine{t: t, dir: dir, args: append([]string{dockerd, "--data-root", dir + "/data", "--exec-root", dir + "/exec",
-		"--pidfile", dir + "/pid", "--host", e2eHost(dir), "--bridge=none", "--iptables=false"}, args...)}
+	e := &engine{t: t, dir: dir, args: append([]string{
+		dockerd, "--data-root", dir + "/data", "--exec-root", dir + "/exec",
+		"--pidfile", dir + "/pid", "--host", e2eHost(dir), "--bridge=none", "--iptables=false",
+	}, args...)}
 	t.Cleanup(func() {
 		e.end(syscall.SIGTERM)
 		if t.Failed() {
@@ -141,8 +143,10 @@ func TestE2EEngineRestart(t *testing.T) {
 				t.Fatal(err)
 			}
 			work := t.TempDir()
-			h := start(t, r, runtime.Spec{Image: runtimetest.Image, WorkDir: "/w", Mounts: []runtime.Mount{{Source: work, Target: "/w"}},
-				Script: "echo before; while [ ! -e go ]; do sleep 0.1; done; echo after; exit 5"})
+			h := start(t, r, runtime.Spec{
+				Image: runtimetest.Image, WorkDir: "/w", Mounts: []runtime.Mount{{Source: work, Target: "/w"}},
+				Script: "echo before; while [ ! -e go ]; do sleep 0.1; done; echo after; exit 5",
+			})
 			t.Cleanup(func() {
 				if err := errors.Join(r.Remove(t.Context(), h), r.Close(t.Context())); err != nil && t.Context().Err() == nil {
 					t.Error(err)

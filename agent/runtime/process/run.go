@@ -108,8 +108,10 @@ func removed() runtime.Exit {
 // lost ends a step whose init was killed.
 func (r *Runtime) lost(ctx context.Context, attempt ci.AttemptID, dir string) (runtime.Exit, error) {
 	r.reap(attempt)
-	e := runtime.Exit{Code: -1, Reason: ci.ReasonInfra, At: time.Now(),
-		Message: "the init of the step's process was killed, so nobody knows how it ended; what it left was killed too"}
+	e := runtime.Exit{
+		Code: -1, Reason: ci.ReasonInfra, At: time.Now(),
+		Message: "the init of the step's process was killed, so nobody knows how it ended; what it left was killed too",
+	}
 	id, known, err := stepinit.ReadIdentity(dir)
 	if err != nil || !known {
 		return e, err

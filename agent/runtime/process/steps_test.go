@@ -95,8 +95,10 @@ func TestMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	spec := func(attempt, target string) runtime.Spec {
-		return runtime.Spec{Attempt: ci.AttemptID(attempt), Script: "echo kept >> " + target + "/file", WorkDir: work,
-			Mounts: []runtime.Mount{{Source: work, Target: work}, {Source: cache, Target: target}}}
+		return runtime.Spec{
+			Attempt: ci.AttemptID(attempt), Script: "echo kept >> " + target + "/file", WorkDir: work,
+			Mounts: []runtime.Mount{{Source: work, Target: work}, {Source: cache, Target: target}},
+		}
 	}
 	for i, target := range []string{work + "/.cache/go", work + "/.cache/go", work + "/empty"} {
 		h := start(t, r, spec(fmt.Sprint("fine", i), target))
@@ -206,8 +208,10 @@ func TestAgentKilled(t *testing.T) {
 	dir := os.Getenv("SLIPWAY_TEST_AGENT")
 	if dir != "" {
 		r := open(t, process.Config{Root: dir})
-		h, err := r.Prepare(t.Context(), runtime.Spec{Attempt: "one", Dir: dir, WorkDir: dir,
-			Script: "echo before; while [ ! -e go ]; do sleep 0.05; done; echo after; exit 5"})
+		h, err := r.Prepare(t.Context(), runtime.Spec{
+			Attempt: "one", Dir: dir, WorkDir: dir,
+			Script: "echo before; while [ ! -e go ]; do sleep 0.05; done; echo after; exit 5",
+		})
 		if err == nil {
 			err = r.Start(t.Context(), h)
 		}
