@@ -293,3 +293,11 @@ func (r *repo) commit(files map[string]string) string {
 	r.git("commit", "-q", "--allow-empty", "-m", "a commit")
 	return r.git("rev-parse", "HEAD")
 }
+
+// touch makes a file below the agent's folder, for a step that waits for it.
+func (f *fleet) touch(name string) {
+	f.t.Helper()
+	if err := os.WriteFile(filepath.Join(f.DataDir, "agent", name), nil, 0o644); err != nil {
+		f.t.Fatal(err)
+	}
+}
