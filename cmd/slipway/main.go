@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/slipway-ci/slipway/agent/stepinit"
 	pb "github.com/slipway-ci/slipway/proto/slipway/v1"
@@ -104,7 +105,8 @@ func (c *cli) complain(err error) {
 
 // complainAbout prints the faults of a workflow file that the server found.
 func (c *cli) complainAbout(err error, faults []*pb.Problem) {
-	c.complain(err)
+	headline, _, _ := strings.Cut(err.Error(), "\n") // the faults follow, in more detail
+	c.complain(errors.New(headline))
 	for _, p := range faults {
 		fmt.Fprintf(c.err, "\n%s:%d:%d: %s: %s\n", p.GetFile(), p.GetLine(), p.GetColumn(), p.GetSeverity(), p.GetMessage())
 		if p.GetExcerpt() != "" {

@@ -222,6 +222,10 @@ func (p *parser) cpu(n *yaml.Node, what string) (int64, bool) {
 		if err == nil && f >= 1 && f <= 1e6 {
 			return int64(math.Round(f)), true
 		}
+		if err == nil {
+			p.errorf(n, codeValue, "", "%s must be between 0.001 and 1000 cores, not %s", what, kindName(n))
+			return 0, false
+		}
 	}
 	p.errorf(n, codeValue, "as in 2, 0.5 or 500m", "%s must be a number of cores, not %s", what, kindName(n))
 	return 0, false

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"strings"
 
@@ -226,10 +227,24 @@ func (p *parser) settle(m *mapping, s *ci.Step) {
 	case s.Executor != ci.ExecutorDocker && !m.has("run") && !m.has("command"):
 		p.errorf(m.node, codeMissing, "only an image can run without", "step %s has neither run nor command", s.ID)
 	}
+	if s.Executor == ci.ExecutorProcess {
+		p.processCaches(m.at("cache"), s)
+	}
 	if s.Run == "" {
 		s.Shell = nil
 		if m.has("shell") {
 			p.errorf(m.keys["shell"], codeValue, "", "shell without run has nothing to do")
+		}
+	}
+}
+
+// processCaches refuses what a process step cannot have: it shares the files of
+// its host, where a folder of the fleet's must not appear.
+func (p *parser) processCaches(n *yaml.Node, s *ci.Step) {
+	for _, c := range s.Caches {
+		if path.IsAbs(c.Path) {
+			p.errorf(n, codeValue, "give a path below the workspace, or run the step in an image",
+				"the cache at %s cannot be mounted: step %s runs as a process, among the files of its host", short(c.Path), s.ID)
 		}
 	}
 }
