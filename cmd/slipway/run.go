@@ -1,17 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	pb "github.com/slipway-ci/slipway/proto/slipway/v1"
 	"github.com/slipway-ci/slipway/shared/id"
+	"github.com/slipway-ci/slipway/shared/spec"
 )
 
 // runFlags are the flags of `slipway run`.
@@ -142,8 +145,10 @@ func (c *cli) submitRequest(ctx context.Context, f runFlags, args []string) (*pb
 func (c *cli) chooseWorkflow(ctx context.Context, req *pb.SubmitRunRequest, f runFlags, tree *gitTree, args []string) error {
 	if f.file != "" {
 		text, err := c.readFile(f.file)
-		req.File, req.WorkflowYaml = filepath.Base(f.file), string(text)
-		return err
+		if err != nil {
+			return err
+		}
+		return setWorkflow(req, filepath.Base(f.file), text)
 	}
 	if tree == nil {
 		return usagef("what shall run? Name a --file, or go to a git work tree with .slipway/*.yaml")
@@ -156,7 +161,18 @@ func (c *cli) chooseWorkflow(ctx context.Context, req *pb.SubmitRunRequest, f ru
 	if err != nil {
 		return err
 	}
-	req.File, req.WorkflowYaml = file.name, string(file.text)
+	return setWorkflow(req, file.name, file.text)
+}
+
+// setWorkflow puts the text into the request. What cannot travel is refused
+// here, in the server's words: no text, too much of it, or bytes that are none.
+func setWorkflow(req *pb.SubmitRunRequest, file string, text []byte) error {
+	if !utf8.Valid(text) || len(text) > spec.MaxBytes || len(bytes.TrimSpace(text)) == 0 {
+		if _, problems := spec.Parse(text, spec.Options{File: file}); problems.Err() != nil {
+			return problems.Errors()
+		}
+	}
+	req.File, req.WorkflowYaml = file, string(text)
 	return nil
 }
 

@@ -95,8 +95,8 @@ func skipRefused(t *testing.T, f *fleet) {
 // stubborn is a step that ignores SIGTERM and has children of its own.
 const stubborn = `run: "trap '' TERM; for i in 1 2 3 4 5; do sleep 600 & done; echo up; while :; do sleep 1; done", cancel: { grace: 1s }`
 
-// TestE2ECancel ends runs and steps before their time.
-func TestE2ECancel(t *testing.T) {
+// TestE2EStop ends runs and steps before their time.
+func TestE2EStop(t *testing.T) {
 	t.Parallel()
 	control(t, map[string]func(*testing.T, *fleet){
 		"a run":            cancelRun,
