@@ -47,7 +47,7 @@ func Params(w *ci.Workflow, given map[string]string) (map[string]string, error) 
 		case p.Default != nil:
 			out[p.Name] = *p.Default
 		default:
-			fail(p.Name, fmt.Errorf("parameter %s is missing: %s", p.Name, describe(p)))
+			fail(p.Name, fmt.Errorf("parameter %[1]s is missing: %[2]s (--param %[1]s=VALUE)", p.Name, describe(p)))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {

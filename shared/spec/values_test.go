@@ -44,7 +44,7 @@ func TestParams(t *testing.T) {
 		given       map[string]string
 		field, want string
 	}{
-		"missing":  {nil, "replicas", "parameter replicas is missing: it takes a whole number"},
+		"missing":  {nil, "replicas", "parameter replicas is missing: it takes a whole number (--param replicas=VALUE)"},
 		"unknown":  {map[string]string{"replicas": "1", "siute": "full"}, "siute", "no parameter is called siute: did you mean suite?"},
 		"choice":   {map[string]string{"replicas": "1", "suite": "fulll"}, "suite", `"fulll" is none of smoke, full: did you mean full?`},
 		"bounds":   {map[string]string{"replicas": "21"}, "replicas", "21 is more than 20"},
@@ -57,7 +57,7 @@ func TestParams(t *testing.T) {
 		"pattern":  {map[string]string{"replicas": "1", "ticket": "xA-1"}, "ticket", `does not match [A-Z]+-[0-9]+`},
 		"NUL":      {map[string]string{"replicas": "1", "notes": "\x00"}, "notes", "not valid text"},
 		"huge":     {map[string]string{"replicas": "1", "notes": strings.Repeat("x", MaxParamLength+1)}, "notes", "longer than 64 KiB"},
-		"several":  {map[string]string{"suite": "x", "zzz": "1"}, "suite", `"x" is none of smoke, full; parameter replicas is missing: it takes a whole number; no parameter is called zzz`},
+		"several":  {map[string]string{"suite": "x", "zzz": "1"}, "suite", `"x" is none of smoke, full; parameter replicas is missing: it takes a whole number (--param replicas=VALUE); no parameter is called zzz`},
 	} {
 		_, err := Params(w, c.given)
 		var e *ci.Error
