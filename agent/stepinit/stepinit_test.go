@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -254,6 +255,9 @@ func TestWhatTheCommandInherits(t *testing.T) {
 		t.Errorf("exit %+v", e)
 	}
 	_, got := readAll(t, dir, 0)
+	// The C library's own two (32 and 33) a program that glibc spawned, as make
+	// does, finds ignored; Go cannot catch them, and they mean nothing to a command.
+	got = regexp.MustCompile(`(?m)^(SigIgn:\t0000000)[01][08](0{7})$`).ReplaceAllString(got, "${1}00$2")
 	// ls has the three, and the folder it reads.
 	want := "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n4\n0\ny\n"
 	if got != want {

@@ -24,6 +24,7 @@ func fleet() docker.Config {
 
 func open(t testing.TB, cfg docker.Config) *docker.Runtime {
 	t.Helper()
+	runtimetest.NeedImage(t) // before the cleanup, which would fail after a skip
 	r, err := docker.New(cfg)
 	if err != nil {
 		t.Fatal(err)
