@@ -26,7 +26,7 @@ func (r logReader) Read(ctx context.Context, q api.LogQuery) (api.LogPage, error
 // explainer joins the two who know why a step waits.
 type explainer struct{ *scheduler.Scheduler }
 
-func (explainer) Pending(r *ci.Run, step string) []string { return engine.Pending(r, step) }
+func (explainer) Pending(r *ci.Run) func(string) []string { return engine.Pending(r) }
 
 // whyText is the scheduler's word as a sentence; empty when it has none.
 func (c *coordinator) whyText(run ci.RunID, step string) string {

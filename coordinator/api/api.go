@@ -66,8 +66,8 @@ type Uploads interface {
 type Explainer interface {
 	// Why is the scheduler's word on a queued step; false when it has none.
 	Why(run ci.RunID, step string) (ci.WaitReason, bool)
-	// Pending names the steps that a pending step waits for.
-	Pending(r *ci.Run, step string) []string
+	// Pending answers which steps a pending step of the run waits for.
+	Pending(r *ci.Run) func(step string) []string
 }
 
 // Info is what GetInfo says of this node.
@@ -142,6 +142,8 @@ const maxKey = 256 // bytes
 func (a *API) render(v *state.View, r *ci.Run) *pb.Run { return wire.Run(r, a.runContext(v)) }
 
 func (a *API) runContext(v *state.View) wire.RunContext {
+	var of *ci.Run
+	var pending func(string) []string
 	return wire.RunContext{
 		AgentName: func(id ci.AgentID) string {
 			if ag := v.Agent(id); ag != nil {
@@ -150,7 +152,12 @@ func (a *API) runContext(v *state.View) wire.RunContext {
 			return string(id)
 		},
 		LogPath: func(r *ci.Run, step string, at *ci.Attempt) string { return a.path(r, step, at).String() },
-		Wait:    a.wait,
+		Wait: func(r *ci.Run, s *ci.StepRun) *ci.WaitReason {
+			if of != r {
+				of, pending = r, a.cfg.Explainer.Pending(r)
+			}
+			return a.wait(r, s, pending)
+		},
 	}
 }
 

@@ -83,7 +83,7 @@ func (e explainer) Why(_ ci.RunID, step string) (ci.WaitReason, bool) {
 	return w, ok
 }
 
-func (explainer) Pending(r *ci.Run, step string) []string { return engine.Pending(r, step) }
+func (explainer) Pending(r *ci.Run) func(string) []string { return engine.Pending(r) }
 
 // bed is an API with a store, a bucket and a real server.
 type bed struct {

@@ -14,20 +14,24 @@ import (
 
 // wait says why a step has not begun; nil when it has, or is over. A step that
 // waits always has an answer.
-func (a *API) wait(r *ci.Run, s *ci.StepRun) *ci.WaitReason {
+func (a *API) wait(r *ci.Run, s *ci.StepRun, pending func(step string) []string) *ci.WaitReason {
 	switch s.State {
 	case ci.StepPending, ci.StepBlocked:
-		if ids := a.cfg.Explainer.Pending(r, s.ID); len(ids) > 0 {
+		if ids := pending(s.ID); len(ids) > 0 {
 			return &ci.WaitReason{
-				Code: ci.WaitFor, Message: "waits for " + names(ids), Detail: strings.Join(ids, " "), Since: r.CreatedAt,
+				Code: ci.WaitFor, Message: "waits for " + names(ids), Detail: strings.Join(ids[:min(len(ids), maxDetail)], " "), Since: r.CreatedAt,
 			}
 		}
 	case ci.StepQueued:
-		if w, ok := a.cfg.Explainer.Why(r.ID, s.ID); ok {
+		w, ok := a.cfg.Explainer.Why(r.ID, s.ID)
+		if ok && w.Code != ci.WaitBackoff {
 			return &w
 		}
-		if w := a.backoff(s); w != nil {
+		if w := a.backoff(s); w != nil { // it knows how long
 			return w
+		}
+		if ok {
+			return &w
 		}
 	default:
 		return nil
@@ -41,6 +45,10 @@ func (a *API) wait(r *ci.Run, s *ci.StepRun) *ci.WaitReason {
 	}
 	return &ci.WaitReason{Code: ci.WaitFairShare, Message: "is about to get its turn", Since: since}
 }
+
+// maxDetail is how many steps a detail names: a run may have thousands, each
+// waiting for all before it.
+const maxDetail = 100
 
 // backoff is the pause before an automatic retry.
 func (a *API) backoff(s *ci.StepRun) *ci.WaitReason {
@@ -76,8 +84,11 @@ func (a *API) ExplainStep(ctx context.Context, req *pb.ExplainStepRequest) (*pb.
 
 func (a *API) explain(r *ci.Run, s *ci.StepRun, c wire.RunContext) []string {
 	out := []string{sentence("step "+s.ID+" is "+words(string(s.State)), s.Reason, s.Message)}
-	if w := a.wait(r, s); w != nil {
+	if w := c.Wait(r, s); w != nil {
 		line := "it has not begun: " + w.Message
+		if s.State == ci.StepQueued && w.Detail != "" {
+			line += " (" + w.Detail + ")"
+		}
 		if !w.Since.IsZero() {
 			line += ", since " + w.Since.UTC().Format(time.RFC3339)
 		}
@@ -94,7 +105,7 @@ func (a *API) explain(r *ci.Run, s *ci.StepRun, c wire.RunContext) []string {
 		}
 	}
 	if s.Generation > 1 {
-		out = append(out, fmt.Sprintf("it was opened again %d times", s.Generation-1))
+		out = append(out, fmt.Sprintf("it was opened again: this is generation %d", s.Generation))
 	}
 	for _, at := range s.Attempts {
 		out = append(out, attemptSentence(at, c))

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/slipway-ci/slipway/coordinator/state"
 	"github.com/slipway-ci/slipway/shared/ci"
@@ -115,39 +116,34 @@ func (p *pass) push(ids []string) {
 
 // find returns the place of a step. The apply of workflows has made sure that
 // needs name what is there.
-func (p *pass) find(id string) int {
+func (p *pass) find(id string) int { return p.places()[id] }
+
+func (p *pass) places() map[string]int {
 	if p.place == nil {
 		p.place = make(map[string]int, len(p.run.Steps))
 		for i, s := range p.run.Steps {
 			p.place[s.ID] = i
 		}
 	}
-	return p.place[id]
+	return p.place
 }
 
-// Pending returns the steps that a step waits for, in the order of the file. It
-// is empty for one that waits for nothing but an agent, or does not wait.
-func Pending(r *ci.Run, step string) []string {
+// Pending answers, for each step of a run, which steps it waits for, in the order
+// of the file: none for one that waits for nothing but an agent, or does not
+// wait. What all answers need is worked out once.
+func Pending(r *ci.Run) func(step string) []string {
 	p := newPass(r, 0, nil)
-	for i, s := range r.Steps {
-		if s.ID != step {
-			continue
-		}
-		if s.State != ci.StepPending {
+	return func(step string) []string {
+		i, ok := p.places()[step]
+		if !ok || r.Steps[i].State != ci.StepPending {
 			return nil
 		}
 		waits, _ := p.needs(i)
-		mark := make([]bool, len(r.Steps))
-		for _, j := range waits {
-			mark[j] = true
-		}
-		var out []string
-		for j, m := range mark {
-			if m {
-				out = append(out, r.Steps[j].ID)
-			}
+		slices.Sort(waits)
+		out := make([]string, len(waits))
+		for k, j := range waits {
+			out[k] = r.Steps[j].ID
 		}
 		return out
 	}
-	return nil
 }

@@ -120,7 +120,7 @@ func (s *stage) show(step string) {
 	}
 	st := r.Step(step)
 	fmt.Fprintf(&s.out, "  %s generation %d %s (%s) outputs %v params %v env %v waits for %v\n",
-		st.State, st.Generation, st.Reason, st.Message, st.Outputs, st.Override.Params, st.Override.Env, Pending(r, step))
+		st.State, st.Generation, st.Reason, st.Message, st.Outputs, st.Override.Params, st.Override.Env, Pending(r)(step))
 	for _, a := range st.Attempts {
 		fmt.Fprintf(&s.out, "  #%d generation %d %s %s\n", a.Number, a.Generation, a.State, a.Reason)
 	}

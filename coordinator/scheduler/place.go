@@ -160,7 +160,7 @@ func (f *Fleet) explain(n Need) WhyNot {
 	case ready > 0:
 		return WhyNot{
 			Code:    ci.WaitAgentsFull,
-			Message: fmt.Sprintf("all %d matching agents are full", ready),
+			Message: full(ready),
 			Detail: fmt.Sprintf("needs %.1f cores and %d MiB; free at best: %d slots, %.1f cores, %d MiB",
 				float64(n.Resources.MilliCPU)/1000, n.Resources.Memory>>20, slots, float64(max(cpu, 0))/1000, max(memory, 0)>>20),
 		}
@@ -170,6 +170,13 @@ func (f *Fleet) explain(n Need) WhyNot {
 		return WhyNot{Code: ci.WaitNoAgent, Message: "no agent can ever run it: " + nearest, Detail: n.wish()}
 	}
 	return WhyNot{Code: ci.WaitNoAgent, Message: "no agent has joined the fleet", Detail: n.wish()}
+}
+
+func full(agents int) string {
+	if agents == 1 {
+		return "the only matching agent is full"
+	}
+	return fmt.Sprintf("all %d matching agents are full", agents)
 }
 
 // wish says in words what the step asks for.
