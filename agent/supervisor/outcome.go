@@ -25,6 +25,9 @@ func ofExit(e runtime.Exit, c ci.Completion, r *logpath.Report) Outcome {
 		o.State, o.Reason, o.Message = ci.AttemptFailed, e.Reason, e.Message
 	case e.Code != 0:
 		o.State, o.Reason, o.Message = ci.AttemptFailed, ci.ReasonExitCode, fmt.Sprintf("exit code %d", e.Code)
+		if e.Message != "" { // the runtime knows why: nothing to execute
+			o.Message += ": " + e.Message
+		}
 	case c == ci.CompletionReport:
 		o.State, o.Reason, o.Message = ci.AttemptFailed, ci.ReasonNoReport,
 			"the step ended without a final report: write SUCCESS to $SLIPWAY_REPORT_DIR/complete or to $LOG_PATH/complete"

@@ -64,6 +64,10 @@ var paths = []path{
 	{name: "passes", program: exits(0), want: Outcome{State: ci.AttemptSucceeded, Exited: true}, within: 2 * time.Second},
 	{name: "fails", program: exits(3), want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonExitCode, Exited: true, ExitCode: 3}, within: 2 * time.Second, says: "exit code 3"},
 	{
+		name: "cannot start its command", program: func(p *proc) { p.end(runtime.Exit{Code: 127, Message: "cannot start it"}) },
+		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonExitCode, Exited: true, ExitCode: 127}, within: 2 * time.Second, says: "exit code 127: cannot start it",
+	},
+	{
 		name: "out of memory", program: func(p *proc) { p.end(runtime.Exit{Code: 137, Reason: ci.ReasonOOM, Message: "out of memory"}) },
 		want: Outcome{State: ci.AttemptFailed, Reason: ci.ReasonOOM, Exited: true, ExitCode: 137}, within: time.Second,
 	},
