@@ -63,6 +63,10 @@ func (p *parser) workflow(root *yaml.Node) {
 
 // on reads the triggers: so far a run only starts when somebody asks for it.
 func (p *parser) on(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && n.Value == "dispatch" {
+		p.errorf(n, codeType, "as in { dispatch: true }", "on must be a mapping, not %s", kindName(n))
+		return
+	}
 	if n.Kind != yaml.MappingNode {
 		p.errorf(n, codeLater, "a run starts with slipway run or through the API", "%s as a trigger is not available yet", kindName(n))
 		return
