@@ -119,27 +119,31 @@ func (c *cli) showRun(r *pb.Run) error {
 	fmt.Fprintf(c.out, "run       %s\nworkflow  %s\nstate     %s%s\n", st.bold(r.GetId()), r.GetWorkflow(), st.state(r.GetState()), because(r.GetReason(), r.GetMessage()))
 	fmt.Fprintf(c.out, "commit    %s\ncreated   %s by %s\ntook      %s\n", commitOf(r), ago(r.GetCreatedAt(), now), r.GetCreatedBy(), span(r.GetStartedAt(), r.GetFinishedAt(), now))
 	for _, k := range slices.Sorted(maps.Keys(r.GetParams())) {
-		fmt.Fprintf(c.out, "param     %s=%s\n", k, r.GetParams()[k])
+		fmt.Fprintf(c.out, "param     %s=%s\n", k, oneLine(r.GetParams()[k]))
 	}
 	fmt.Fprintln(c.out)
 	return c.stepTable(r)
 }
 
 func because(reason, message string) string {
-	switch {
-	case reason != "" && message != "":
-		return " (" + reason + ": " + message + ")"
-	case reason+message != "":
-		return " (" + reason + message + ")"
+	if text := why(reason, message); text != "" {
+		return " (" + text + ")"
 	}
 	return ""
+}
+
+func why(reason, message string) string {
+	if reason != "" && message != "" {
+		reason += ": "
+	}
+	return reason + oneLine(message)
 }
 
 func (c *cli) stepTable(r *pb.Run) error {
 	st, now := c.style(c.out), time.Now()
 	var rows [][]string
 	for _, s := range r.GetSteps() {
-		note := strings.TrimSuffix(strings.TrimPrefix(because(s.GetReason(), s.GetMessage()), " ("), ")")
+		note := why(s.GetReason(), s.GetMessage())
 		if w := s.GetWaitReason(); w != nil {
 			note = w.GetMessage()
 		}

@@ -79,7 +79,7 @@ func (c *cli) showStep(run *pb.Run, s *pb.Step) error {
 		rows = append(rows, []string{
 			fmt.Sprintf("#%d", a.GetNumber()), st.state(a.GetState()), exit, orElse(a.GetAgent(), "-"),
 			span(a.GetStartedAt(), a.GetFinishedAt(), now), orElse(a.GetLogPath(), "-"),
-			strings.Trim(because(a.GetReason(), a.GetMessage()), " ()"),
+			why(a.GetReason(), a.GetMessage()),
 		})
 	}
 	return writeTable(c.out, []string{"ATTEMPT", "STATE", "EXIT", "AGENT", "TOOK", "LOG_PATH", "WHY"}, rows)
@@ -89,7 +89,7 @@ func (c *cli) stepRetry() *cobra.Command {
 	var flags retryFlags
 	cmd := &cobra.Command{
 		Use:   "retry RUN/STEP",
-		Short: "Run one step again, alone, with other parameters if wished",
+		Short: "Run one step again, and what did not run because of it, with other parameters if wished",
 		Args:  exactly(1, "a step as RUN/STEP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := parseStepRef(args[0])
