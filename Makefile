@@ -66,7 +66,7 @@ proto-check: $(TOOLS)/buf $(TOOLS)/protoc-gens ## fail when generated code is no
 
 .PHONY: test
 test: $(EMBED) ## the tests, on any Linux machine; what is missing there is skipped loudly
-	$(GOTEST) ./...
+	$(GOTEST) -v ./... | .ci/test-report
 
 # End-to-end tests are TestE2E... in files with the build tag e2e (a test sees to
 # the names); SLIPWAY_BIN tells them which binary to drive.
