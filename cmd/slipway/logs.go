@@ -55,6 +55,8 @@ type lineWriter struct {
 // heldLimit bounds what is kept of a line without an end, in bytes.
 const heldLimit = 1 << 20
 
+const stampFormat = "2006-01-02T15:04:05.000000Z "
+
 func (l *lineWriter) record(r *pb.LogRecord) error {
 	b := l.held[r.GetStream()]
 	if b == nil {
@@ -65,22 +67,31 @@ func (l *lineWriter) record(r *pb.LogRecord) error {
 		l.held[r.GetStream()] = b
 	}
 	if b.Len() == 0 && l.stamp {
-		b.WriteString(r.GetAt().AsTime().Format("2006-01-02T15:04:05.000000Z "))
+		b.WriteString(r.GetAt().AsTime().Format(stampFormat))
 	}
 	b.Write(r.GetData())
 	if r.GetPartial() && b.Len() < heldLimit {
 		return nil
 	}
-	l.emit(b.String())
+	l.line(b.String())
 	b.Reset()
 	return nil
+}
+
+// line prints one, of which the time before it is no part.
+func (l *lineWriter) line(text string) {
+	stamp := ""
+	if l.stamp {
+		stamp, text = text[:len(stampFormat)], text[len(stampFormat):]
+	}
+	l.emit(stamp + logLine(text))
 }
 
 // flush prints lines that never ended.
 func (l *lineWriter) flush() {
 	for _, b := range l.held {
 		if b.Len() > 0 {
-			l.emit(b.String())
+			l.line(b.String())
 			b.Reset()
 		}
 	}
@@ -112,7 +123,7 @@ func (c *cli) logsCommand() *cobra.Command {
 	f.BoolVarP(&opt.follow, "follow", "f", false, "go on until the log ends")
 	f.Int32Var(&opt.tail, "tail", 0, "begin this many lines before the end")
 	f.BoolVar(&stamps, "timestamps", false, "put each line's time before it")
-	f.BoolVar(&raw, "raw", false, "the bytes as they are: no prefixes, no word of the agent itself")
+	f.BoolVar(&raw, "raw", false, "the bytes as they are, control characters too: no prefixes, no word of the agent itself")
 	return cmd
 }
 

@@ -5,12 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"charm.land/lipgloss/v2"
 	"charm.land/lipgloss/v2/table"
@@ -120,28 +117,6 @@ func printList[T proto.Message](c *cli, whole proto.Message, items []T, name fun
 	}
 	return c.print(whole, "", human)
 }
-
-// oneLine makes text that somebody else wrote safe between others: only the
-// colours are left of what a terminal would obey.
-func oneLine(text string) string {
-	var out strings.Builder
-	for len(text) > 0 {
-		if colour := colours.FindString(text); colour != "" {
-			out.WriteString(colour)
-			text = text[len(colour):]
-			continue
-		}
-		r, n := utf8.DecodeRuneInString(text)
-		if unicode.IsControl(r) {
-			r = ' '
-		}
-		out.WriteRune(r)
-		text = text[n:]
-	}
-	return out.String()
-}
-
-var colours = regexp.MustCompile("^\x1b\\[[0-9;]*m")
 
 // writeTable prints rows in columns; cells may be coloured already.
 func writeTable(w io.Writer, header []string, rows [][]string) error {
