@@ -4,10 +4,13 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -76,10 +79,39 @@ func runtimeDir() string {
 	return filepath.Join(os.TempDir(), "slipway-"+strconv.Itoa(os.Getuid()))
 }
 
-// leftovers names what steps that are over have left on the host.
-func (f *fleet) leftovers() []string {
+// socketFolder is where the socket of an attempt's step API lies.
+func socketFolder(attempt string) string {
+	sum := sha256.Sum256([]byte(attempt))
+	return filepath.Join(runtimeDir(), hex.EncodeToString(sum[:4]))
+}
+
+// socketFolders are those of all attempts that the fleet knows of.
+func (f *fleet) socketFolders() []string {
 	f.t.Helper()
-	var left []string
+	var folders []string
+	for _, id := range strings.Fields(f.must("runs", "ls", "--limit", "500", "-o", "name").stdout) {
+		for _, s := range f.show(id).Steps {
+			for _, a := range s.Attempts {
+				folders = append(folders, socketFolder(a.ID))
+			}
+		}
+	}
+	return folders
+}
+
+// journalled are the attempts that the agent has in hand.
+func (f *fleet) journalled() []string {
+	names, err := filepath.Glob(f.path("data/agent/journal/*.json"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return filepath.Base(name) == "index.json" })
+}
+
+// leftovers names what steps that are over have left on the host.
+func (f *fleet) leftovers(sockets []string) []string {
+	f.t.Helper()
+	left := f.journalled()
 	for _, id := range f.containers() {
 		out, _ := exec.Command("docker", "ps", "-a", "--filter", "id="+id, "--format", "{{.Names}} {{.Status}} {{.Labels}}").Output()
 		left = append(left, "container "+strings.TrimSpace(string(out)))
@@ -87,22 +119,17 @@ func (f *fleet) leftovers() []string {
 	for pid, what := range f.processes() {
 		left = append(left, fmt.Sprintf("process %d %s", pid, what))
 	}
-	// Folders of attempts, and the sockets that processes of this fleet hold.
-	for _, pattern := range []string{"agent/attempts/*", "agent/process/*", "agent/work/*/*/*", "agent/reports/*", "agent/journal/attempts/*"} {
+	for _, folder := range sockets {
+		if _, err := os.Stat(folder); err == nil {
+			left = append(left, folder)
+		}
+	}
+	for _, pattern := range []string{"agent/attempts/*", "agent/process/*", "agent/work/*/*/*"} {
 		names, err := filepath.Glob(filepath.Join(f.path("data"), pattern))
 		if err != nil {
 			f.t.Fatal(err)
 		}
 		left = append(left, names...)
-	}
-	unix, err := os.ReadFile("/proc/net/unix")
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(unix)) {
-		if strings.Contains(line, f.path("data")) {
-			left = append(left, "socket "+strings.TrimSpace(line))
-		}
 	}
 	return left
 }
@@ -111,22 +138,24 @@ func (f *fleet) leftovers() []string {
 // must be idle.
 func (f *fleet) nothingLeft() {
 	f.t.Helper()
+	sockets := f.socketFolders()
 	var left []string
-	deadlineFailed := true
 	defer func() {
-		if deadlineFailed {
+		if len(left) > 0 {
 			f.t.Logf("what remains:\n%s", strings.Join(left, "\n"))
 		}
 	}()
 	f.eventually("nothing remains of the steps", func() bool {
-		left = f.leftovers()
+		left = f.leftovers(sockets)
 		return len(left) == 0
 	})
-	deadlineFailed = false
 }
 
 // sweep removes what a fleet that was killed left behind.
 func (f *fleet) sweep() {
+	for _, name := range f.journalled() {
+		_ = os.RemoveAll(socketFolder(strings.TrimSuffix(filepath.Base(name), ".json")))
+	}
 	for _, id := range f.containers() {
 		_ = exec.Command("docker", "rm", "-f", id).Run()
 	}
