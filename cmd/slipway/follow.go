@@ -93,7 +93,10 @@ func (c *cli) finish(run *pb.Run) error {
 		if run.GetReason() != "" {
 			text += " (" + run.GetReason() + ")"
 		}
-		fmt.Fprintf(c.out, "%s in %s\n", text, span(run.GetStartedAt(), run.GetFinishedAt(), time.Now()))
+		if run.GetStartedAt() != nil { // else nothing ran
+			text += " in " + span(run.GetStartedAt(), run.GetFinishedAt(), time.Now())
+		}
+		fmt.Fprintln(c.out, text)
 	}
 	if code := int(run.GetExitCode()); code != exitOK {
 		return &codeError{code: code}
@@ -172,7 +175,7 @@ func stepNote(s *pb.Step) string {
 		notes = append(notes, s.GetReason())
 	}
 	if s.GetMessage() != "" {
-		notes = append(notes, s.GetMessage())
+		notes = append(notes, oneLine(s.GetMessage()))
 	}
 	if len(notes) == 0 {
 		return ""

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,7 +33,7 @@ func (c *cli) initCommand() *cobra.Command {
 		Use:   "init",
 		Short: "Write .slipway/workflow.yaml for the project in this folder",
 		Args:  atMost(0),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			path := filepath.Join(".slipway", "workflow.yaml")
 			if _, err := os.Stat(path); err == nil {
 				return usagef("%s is there already; edit it, and check it with `slipway lint`", path)
@@ -44,10 +45,22 @@ func (c *cli) initCommand() *cobra.Command {
 			if err := writeFile(path, []byte(starterText(chosen)), 0o644); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(c.out, "wrote %s (%s)\ncheck it with: slipway lint\nrun it with:   slipway run --local --follow\n", path, orElse(chosen.file, "no known kind of project found"))
+			_, err := fmt.Fprintf(c.out, "wrote %s (%s)\ncheck it with: slipway lint\nrun it with:   %s\n", path,
+				orElse(chosen.file, "no known kind of project found"), firstRun(cmd.Context(), path))
 			return err
 		},
 	}
+}
+
+// firstRun is the command that runs the new file from this folder.
+func firstRun(ctx context.Context, path string) string {
+	switch above, err := git(ctx, ".", "rev-parse", "--show-prefix"); {
+	case err != nil:
+		return "git init && slipway run --local --follow"
+	case above != "":
+		return "slipway run --local --follow -f " + path
+	}
+	return "slipway run --local --follow"
 }
 
 func detect(dir string) starter {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -30,24 +31,30 @@ func (c *cli) lintCommand() *cobra.Command {
 		Use:   "lint [FILE...]",
 		Short: "Check workflow files without a server: every error in one pass, exit code 7",
 		Long:  "Check workflow files (default: .slipway/*.yaml). Errors end with exit code 7; warnings alone do not.",
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if format != "text" && format != "json" && format != "github" {
 				return usagef("cannot print as %q: --format takes text, json or github", format)
 			}
 			if format == "text" && c.output != "table" {
 				format = "json"
 			}
-			return c.lint(args, format)
+			return c.lint(cmd.Context(), args, format)
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "text", "text, json or github (annotations)")
 	return cmd
 }
 
-func (c *cli) lint(files []string, format string) error {
+func (c *cli) lint(ctx context.Context, files []string, format string) error {
 	if len(files) == 0 {
+		top := ""
+		if _, err := os.Stat(".slipway"); err != nil { // as run does, from anywhere in the tree
+			if up, err := git(ctx, ".", "rev-parse", "--show-cdup"); err == nil {
+				top = up
+			}
+		}
 		for _, pattern := range []string{".slipway/*.yaml", ".slipway/*.yml"} {
-			hits, err := filepath.Glob(pattern)
+			hits, err := filepath.Glob(filepath.Join(top, pattern))
 			if err != nil {
 				return err
 			}

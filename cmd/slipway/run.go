@@ -93,6 +93,9 @@ func (c *cli) submit(ctx context.Context, f runFlags, args []string) error {
 		}
 	}
 	run := res.GetRun()
+	if res.GetExisted() && !c.quiet {
+		fmt.Fprintf(c.err, "note: run %s was started with the same --idempotency-key before; this starts none\n", run.GetId())
+	}
 	if f.follow {
 		return c.follow(ctx, cl, run, followLogs)
 	}
