@@ -70,7 +70,7 @@ func TestExactCommit(t *testing.T) {
 	repo, first, second := repository(t)
 	m := New(Config{Dir: t.TempDir()})
 	for i, want := range []struct{ sha, text string }{{first, "one\n"}, {second, "two\n"}, {first, "one\n"}} {
-		req := Request{Attempt: ci.AttemptID(rune('a' + i)), Tenant: "t", Workflow: "w", Step: "s", Source: ci.Source{Repo: repo, SHA: want.sha, Branch: "main"}}
+		req := Request{Attempt: ci.AttemptID(rune('a' + i)), Tenant: "t", Workflow: "w", Step: "s", Source: ci.Source{Repo: repo, SHA: want.sha, Branch: "main", Tag: "v1.2"}}
 		ws, err := m.Prepare(t.Context(), req, quiet)
 		if err != nil {
 			t.Fatal(err)
@@ -84,6 +84,9 @@ func TestExactCommit(t *testing.T) {
 		}
 		if branch, _ := m.gitOutput(t.Context(), ws.Dir, "branch", "--show-current"); branch != "main" {
 			t.Errorf("branch is %q", branch)
+		}
+		if tag, err := m.gitOutput(t.Context(), ws.Dir, "describe", "--tags", "--exact-match"); tag != "v1.2" {
+			t.Errorf("tag is %q (%v)", tag, err)
 		}
 		info, err := os.Stat(filepath.Join(ws.Dir, "a.txt"))
 		if err != nil || !info.ModTime().Equal(m.commitTime(t.Context(), ws.Dir)) {

@@ -71,6 +71,11 @@ func (m *Manager) populate(ctx context.Context, req Request, mirror, target stri
 			m.cfg.Log.Debug("no local branch", "branch", req.Source.Branch, "error", err)
 		}
 	}
+	if req.Source.Tag != "" { // for git describe; the other tags are not fetched
+		if err := m.git(ctx, target, "update-ref", "refs/tags/"+req.Source.Tag, sha); err != nil {
+			m.cfg.Log.Debug("no local tag", "tag", req.Source.Tag, "error", err)
+		}
+	}
 	return nil
 }
 
