@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,7 +38,12 @@ Everything listens on loopback and lives in one data folder, which survives a
 restart. Ctrl-C cancels the steps that run; SIGTERM ends the fleet within two
 seconds and lets them run on, for the next start to take up.`,
 		Args: atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.dev(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, _, err := net.SplitHostPort(o.listen); err != nil {
+				return usagef("cannot listen on %q: it must look like 127.0.0.1:7070, or 127.0.0.1:0 for a free port", o.listen)
+			}
+			return c.dev(cmd.Context(), o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.data, "data", "", "data folder (default $XDG_STATE_HOME/slipway/dev)")
