@@ -68,7 +68,7 @@ func (f *devFleet) run(ctx context.Context) error {
 	g.Add("registry", func(ctx context.Context) error { return serveHTTP(ctx, f.registry, registry) })
 	g.Add("coordinator", f.runCoordinator)
 	g.Add("agent", func(own context.Context) error { return f.runAgent(own, ctx) })
-	g.Add("announcement", f.runAnnouncement)
+	g.Add("announcement", func(own context.Context) error { return f.runAnnouncement(own, ctx) })
 	return g.Run(ctx)
 }
 
@@ -198,7 +198,7 @@ func stepEnv() map[string]string {
 }
 
 // runAnnouncement says that all is ready, and takes it back at the end.
-func (f *devFleet) runAnnouncement(ctx context.Context) error {
+func (f *devFleet) runAnnouncement(ctx, fleet context.Context) error {
 	host, ok := f.host.wait(ctx)
 	if !ok {
 		return nil
@@ -212,6 +212,10 @@ func (f *devFleet) runAnnouncement(ctx context.Context) error {
 	})
 	if err == nil {
 		<-ctx.Done()
+	}
+	if err == nil && !terminated(fleet) && isTerminal(f.cli.err) {
+		// It may take as long as the longest grace of a step.
+		fmt.Fprintln(f.cli.err, "\nstopping: steps that run are being canceled (a second Ctrl-C leaves them and ends at once)")
 	}
 	return errors.Join(err, retract())
 }
