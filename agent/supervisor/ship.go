@@ -79,15 +79,7 @@ func (w *worker) removeOnce(ctx context.Context) error {
 	handle := w.entry.Handle
 	if handle == (runtime.Handle{}) {
 		// Prepare did not come back; it may have made something all the same.
-		all, err := rt.List(ctx)
-		if err != nil {
-			return err
-		}
-		found, ok := all[w.id]
-		if !ok {
-			return nil
-		}
-		handle = found
+		handle.Attempt = w.id
 	}
 	return rt.Remove(ctx, handle)
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/slipway-ci/slipway/agent/runtime"
 	"github.com/slipway-ci/slipway/shared/ci"
+	"github.com/slipway-ci/slipway/shared/lifecycle"
 )
 
 // Name is what the runtime's handles carry.
@@ -63,6 +64,9 @@ type Runtime struct {
 	netMu   sync.Mutex
 	gateway string // of the network, once it is known to be there
 
+	// creates are calls that outlive who asked for them.
+	creates *lifecycle.Tasks
+
 	mu    sync.Mutex
 	memos map[ci.AttemptID]*memo
 }
@@ -70,10 +74,11 @@ type Runtime struct {
 // memo is what this process remembers of an attempt until its Remove; nothing
 // depends on it but calls saved and the reason of an exit.
 type memo struct {
-	start    sync.Mutex  // one Start at a time
-	fresh    atomic.Bool // created by us and never started
-	started  atomic.Bool // by us
-	stopping atomic.Bool // ended by us, so that 137 is no riddle
+	creating chan struct{} // holds a value while the engine makes the container
+	start    sync.Mutex    // one Start at a time
+	fresh    atomic.Bool   // created by us and never started
+	started  atomic.Bool   // by us
+	stopping atomic.Bool   // ended by us, so that 137 is no riddle
 	// ended is over once Wait has seen the end; a follow of the log then has
 	// followGrace left, since engines have been seen to let it hang.
 	ended context.Context
@@ -107,7 +112,10 @@ func New(cfg Config) (*Runtime, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Runtime{cfg: cfg, api: api, connect: connect, memos: map[ci.AttemptID]*memo{}}, nil
+	return &Runtime{
+		cfg: cfg, api: api, connect: connect, memos: map[ci.AttemptID]*memo{},
+		creates: lifecycle.NewTasks(context.Background()), //nolint:forbidigo // until Close
+	}, nil
 }
 
 // Info says what the engine is.
@@ -136,7 +144,7 @@ func (r *Runtime) Ping(ctx context.Context) (Info, error) {
 // Close deletes the network unless a container uses it, and the connections to
 // the engine.
 func (r *Runtime) Close(ctx context.Context) error {
-	return errors.Join(r.removeNetwork(ctx), r.api.Close())
+	return errors.Join(r.creates.Stop(), r.removeNetwork(ctx), r.api.Close())
 }
 
 // name is the container's; it makes a second Prepare find the first one's work.
@@ -159,7 +167,7 @@ func (r *Runtime) memo(id ci.AttemptID) *memo {
 	defer r.mu.Unlock()
 	m := r.memos[id]
 	if m == nil {
-		m = &memo{}
+		m = &memo{creating: make(chan struct{}, 1)}
 		m.ended, m.end = context.WithCancel(context.Background()) //nolint:forbidigo // an attempt lives until Remove, beyond the call that made it
 		r.memos[id] = m
 	}

@@ -45,7 +45,7 @@ func (r *Runtime) Prepare(ctx context.Context, s runtime.Spec) (runtime.Handle, 
 		return runtime.Handle{}, infra(err, "prepare step %s", s.Step)
 	}
 	cfg, host := r.container(s, img, gateway)
-	made, err := r.api.ContainerCreate(ctx, cfg, host, nil, nil, name(s.Attempt))
+	made, err := r.create(ctx, s.Attempt, cfg, host)
 	if errdefs.IsConflict(err) {
 		return r.adopt(ctx, s.Attempt, err)
 	}
@@ -57,6 +57,45 @@ func (r *Runtime) Prepare(ctx context.Context, s runtime.Spec) (runtime.Handle, 
 		r.cfg.Log.Debug("the engine warns", "attempt", s.Attempt, "warning", w)
 	}
 	return runtime.Handle{Attempt: s.Attempt, Runtime: Name, ID: made.ID, ImageDigest: img.digest}, nil
+}
+
+// create makes the container. An engine goes on making what it was asked for
+// when the caller hangs up, so the call goes on too, and Remove waits for it:
+// else the container would appear behind its back.
+func (r *Runtime) create(ctx context.Context, id ci.AttemptID, cfg *container.Config, host *container.HostConfig) (container.CreateResponse, error) {
+	type answer struct {
+		made container.CreateResponse
+		err  error
+	}
+	m, done := r.memo(id), make(chan answer, 1)
+	if err := m.awaitCreate(ctx); err != nil {
+		return container.CreateResponse{}, err
+	}
+	ok := r.creates.Go("create the container of attempt "+string(id), func(ctx context.Context) {
+		defer func() { <-m.creating }()
+		made, err := r.api.ContainerCreate(ctx, cfg, host, nil, nil, name(id))
+		done <- answer{made, err}
+	})
+	if !ok {
+		<-m.creating
+		return container.CreateResponse{}, ci.Errorf(ci.Unavailable, "the agent is stopping")
+	}
+	select {
+	case a := <-done:
+		return a.made, a.err
+	case <-ctx.Done():
+		return container.CreateResponse{}, ctx.Err()
+	}
+}
+
+// awaitCreate waits for the end of a create, and keeps the next from beginning.
+func (m *memo) awaitCreate(ctx context.Context) error {
+	select {
+	case m.creating <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("cannot wait until the container is made: %w", ctx.Err())
+	}
 }
 
 // adopt takes the container that an earlier Prepare of the attempt made.

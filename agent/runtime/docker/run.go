@@ -299,7 +299,12 @@ func (r *Runtime) Remove(ctx context.Context, h runtime.Handle) error {
 	if err != nil {
 		return err
 	}
-	r.memo(h.Attempt).stopping.Store(true)
+	m := r.memo(h.Attempt)
+	m.stopping.Store(true)
+	if err := m.awaitCreate(ctx); err != nil {
+		return err
+	}
+	defer func() { <-m.creating }()
 	for pause := (backoff{}); ; {
 		err := r.api.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
 		if err == nil || errdefs.IsNotFound(err) {

@@ -76,6 +76,7 @@ func Run(t *testing.T, h Harness) {
 		{"stop before start", testStopUnstarted},
 		{"leftovers", testLeftovers},
 		{"remove while running", testRemoveRunning},
+		{"remove what was given up", testRemoveGivenUp},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

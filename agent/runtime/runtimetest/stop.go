@@ -1,10 +1,12 @@
 package runtimetest
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/slipway-ci/slipway/agent/runtime"
+	"github.com/slipway-ci/slipway/shared/ci"
 )
 
 func testStop(t *testing.T, b *bench) {
@@ -113,5 +115,29 @@ func testRemoveRunning(t *testing.T, b *bench) {
 	}
 	if _, ok := got[s.Attempt]; ok {
 		t.Error("List has what was removed")
+	}
+}
+
+// A Prepare that is given up, whenever that is, leaves nothing that a Remove by
+// the attempt alone does not find: also what is made only afterwards.
+func testRemoveGivenUp(t *testing.T, b *bench) {
+	tries := map[ci.AttemptID]error{}
+	for i := range 12 {
+		s := b.spec("sleep 1000")
+		ctx, cancel := context.WithTimeout(b.ctx(), time.Duration(i*i)*2*time.Millisecond)
+		_, tries[s.Attempt] = b.rt.Prepare(ctx, s)
+		cancel()
+		if err := b.rt.Remove(b.ctx(), runtime.Handle{Attempt: s.Attempt}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := b.rt.List(b.ctx())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for attempt, err := range tries {
+		if h, there := all[attempt]; there {
+			t.Errorf("%+v is there again; its Prepare said %v", h, err)
+		}
 	}
 }
