@@ -42,6 +42,10 @@ func Run(ctx context.Context, cfg Config) error {
 			return ci.Errorf(ci.Invalid, "cannot make the agent's folder: %w", err)
 		}
 	}
+	if err := owned(cfg.RuntimeDir); err != nil {
+		return err
+	}
+	defer os.Remove(cfg.RuntimeDir) //nolint:errcheck // it stays while another agent has sockets there
 	unlock, err := lock(filepath.Join(cfg.Dir, "lock"))
 	if err != nil {
 		return err

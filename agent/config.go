@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"syscall"
 
 	"github.com/slipway-ci/slipway/shared/ci"
 	"github.com/slipway-ci/slipway/shared/objectstore"
@@ -109,6 +110,20 @@ func runtimeDir(uid int, xdg string) string {
 	default:
 		return filepath.Join(os.TempDir(), "slipway-"+strconv.Itoa(uid))
 	}
+}
+
+// owned refuses a folder for sockets that another user made first, as anybody
+// can below /tmp: who owns it could put a socket of theirs in a step's way.
+func owned(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return ci.Errorf(ci.Invalid, "cannot use %s for sockets: %w", dir, err)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if ok && st.Uid != 0 && int(st.Uid) != os.Getuid() {
+		return ci.Errorf(ci.Invalid, "cannot use %s for sockets: it belongs to user %d; remove it, or set XDG_RUNTIME_DIR", dir, st.Uid)
+	}
+	return nil
 }
 
 // capacity lays what is configured over what the host has.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/slipway-ci/slipway/shared/ci"
+	"github.com/slipway-ci/slipway/shared/needs"
 )
 
 func TestConfigRefuses(t *testing.T) {
@@ -95,5 +96,20 @@ func TestHashFiles(t *testing.T) {
 		if sum, err := hashFiles(dir, []string{bad}); err == nil {
 			t.Errorf("%s is hashed: %s", bad, sum)
 		}
+	}
+}
+
+func TestFolderForSocketsOfAnother(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := owned(dir); err != nil {
+		t.Error(err)
+	}
+	needs.Root(t)
+	if err := os.Chown(dir, 4711, -1); err != nil {
+		t.Fatal(err)
+	}
+	if err := owned(dir); err == nil || !strings.Contains(err.Error(), "user 4711") {
+		t.Errorf("another user's folder: %v", err)
 	}
 }

@@ -201,7 +201,7 @@ func attemptsOver(run *pb.Run) map[string]bool {
 	over := map[string]bool{}
 	for _, s := range run.GetSteps() {
 		for _, a := range s.GetAttempts() {
-			if ci.StepState(s.GetState()).Terminal() {
+			if ci.StepState(s.GetState()).Terminal() || a.GetGeneration() < s.GetGeneration() {
 				over[a.GetId()] = true
 			}
 		}
