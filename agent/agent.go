@@ -45,7 +45,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := owned(cfg.RuntimeDir); err != nil {
 		return err
 	}
-	defer os.Remove(cfg.RuntimeDir) //nolint:errcheck // it stays while another agent has sockets there
+	defer os.Remove(cfg.RuntimeDir) // it stays while another agent has sockets there
 	unlock, err := lock(filepath.Join(cfg.Dir, "lock"))
 	if err != nil {
 		return err
