@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway-ci/slipway/shared/needs"
 )
@@ -170,5 +171,37 @@ steps:
 		}
 	}
 	f.eventually("its daemon is gone", func() bool { return len(alive(t, word)) == 0 })
+	f.nothingLeft()
+}
+
+// TestE2ECancelAtAnyMoment cancels runs at many moments of their beginning:
+// while an image is resolved, a container made, a process started.
+func TestE2ECancelAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	needs.Image(t, busybox)
+	f := startFleet(t)
+	yaml := fmt.Sprintf(`
+timeout: 2m
+defaults: { cancel: { grace: 1s } }
+steps:
+  - { id: process, needs: [], executor: process, checkout: false, run: "sleep 1000" }
+  - { id: docker, needs: [], image: %q, pull: never, checkout: false, run: "sleep 1000" }
+finally:
+  - { id: last, executor: process, checkout: false, run: "echo $RUN_STATE" }
+`, busybox)
+	var runs []string
+	for i := range 12 {
+		r := f.submit(yaml)
+		timer := time.NewTimer(time.Duration(i) * 50 * time.Millisecond)
+		<-timer.C
+		f.must("runs", "cancel", r.ID)
+		runs = append(runs, r.ID)
+	}
+	for i, id := range runs {
+		r := f.wait(id)
+		if r.State != "canceled" || r.ExitCode != 3 || f.rawLog(id+"/last") != "canceled\n" {
+			t.Errorf("canceled after %d ms: run %s (exit code %d): %+v", 50*i, r.State, r.ExitCode, r.Steps)
+		}
+	}
 	f.nothingLeft()
 }
