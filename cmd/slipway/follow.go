@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -73,6 +74,9 @@ func (c *cli) followFrom(ctx context.Context, cl *client, run *pb.Run, mode foll
 	f.screen.close()
 	if ctx.Err() != nil {
 		fmt.Fprintf(c.err, "detached; the run goes on. Cancel it with: slipway runs cancel %s\n", run.GetId())
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return ctx.Err() // --timeout
+		}
 		return &codeError{code: exitInterrupted}
 	}
 	if err != nil {

@@ -304,20 +304,7 @@ func (c *cli) retry(ctx context.Context, req *pb.RetryRunRequest, flags retryFla
 		return err
 	}
 	if flags.follow { // what ran before has been read before
-		return c.followFrom(ctx, cl, res.GetRun(), followLogs, attemptsBefore(res))
+		return c.followFrom(ctx, cl, res.GetRun(), followLogs, attemptsOver(res.GetRun()))
 	}
 	return c.said(res.GetRun(), "run %s is %s again: %s", res.GetRun().GetId(), res.GetRun().GetState(), strings.Join(res.GetSteps(), ", "))
-}
-
-// attemptsBefore are the attempts that were over before a retry.
-func attemptsBefore(res *pb.RetryRunResponse) map[string]bool {
-	told := map[string]bool{}
-	for _, s := range res.GetRun().GetSteps() {
-		for _, a := range s.GetAttempts() {
-			if a.GetGeneration() < s.GetGeneration() || ci.StepState(s.GetState()).Terminal() {
-				told[a.GetId()] = true
-			}
-		}
-	}
-	return told
 }
