@@ -94,7 +94,7 @@ func (c Config) tokenFile() string { return filepath.Join(c.Dir, "token") }
 func (c Config) listen() (net.Listener, error) {
 	ln, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, ci.FieldErrorf(ci.Unavailable, "listen", "cannot listen on %s for the API: %w", c.Listen, err)
+		return nil, ci.FieldErrorf(ci.Unavailable, "listen", "cannot listen on %s for the API: %w; take another address with --listen, port 0 is any free one", c.Listen, err)
 	}
 	if a, ok := ln.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
 		_ = ln.Close()

@@ -48,7 +48,13 @@ func (b *lockedBuffer) String() string {
 // begin starts a command; the end of the test kills it.
 func (f *fleet) begin(args ...string) *session {
 	f.t.Helper()
-	s := &session{f: f, cmd: f.command(args...), exited: make(chan struct{})}
+	return f.attach(f.command(args...))
+}
+
+// attach is begin for a command that is not quite the usual one.
+func (f *fleet) attach(cmd *exec.Cmd) *session {
+	f.t.Helper()
+	s := &session{f: f, cmd: cmd, exited: make(chan struct{})}
 	s.cmd.Stdout, s.cmd.Stderr = &s.stdout, &s.stderr
 	if err := s.cmd.Start(); err != nil {
 		f.t.Fatal(err)
