@@ -3,6 +3,9 @@ package wire
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"syscall"
 
 	"connectrpc.com/connect"
 
@@ -92,6 +95,18 @@ func ToConnect(err error) *connect.Error {
 	return out
 }
 
+// broken reports whether the connection to the server broke, before its answer or
+// within it. The trap: the library takes a reset for a caller who went away, and
+// half an answer for an unknown error.
+func broken(err error) bool {
+	if errors.Is(err, context.Canceled) {
+		return false // by the caller's own wish
+	}
+	var op *net.OpError
+	return errors.As(err, &op) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
 // FromConnect is the reverse of ToConnect: callers get a ci.Error with kind and
 // field, and Problems finds the faults. An error that did not come over the
 // wire is returned as it is; nil stays nil.
@@ -101,6 +116,9 @@ func FromConnect(err error) error {
 		return err
 	}
 	out := &ci.Error{Kind: kindOfCode[ce.Code()], Msg: ce.Message()}
+	if !connect.IsWireError(ce) && broken(err) {
+		out.Kind = ci.Unavailable
+	}
 	if out.Msg == "" {
 		out.Msg = ce.Code().String()
 	}
