@@ -68,6 +68,12 @@ func (f *fleet) attach(cmd *exec.Cmd) *session {
 // says waits until the command has printed a text.
 func (s *session) says(text string) {
 	s.f.t.Helper()
+	s.f.t.Cleanup(func() {
+		if s.f.t.Failed() {
+			out := s.stdout.String()
+			s.f.t.Logf("%v printed, at its end:\n%s\n%s", s.cmd.Args[1:], out[max(0, len(out)-2000):], s.stderr.String())
+		}
+	})
 	s.f.eventually(fmt.Sprintf("%v prints %q", s.cmd.Args[1:], text), func() bool { return strings.Contains(s.stdout.String(), text) })
 }
 
