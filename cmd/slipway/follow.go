@@ -147,11 +147,23 @@ func (f *follower) show(ctx context.Context, run *pb.Run) {
 		if state == "running" || state == "preparing" || state == "queued" || state == "assigned" {
 			live = append(live, s.GetId()+" "+state)
 		}
+		f.stuck(s)
 		for _, a := range s.GetAttempts() {
 			f.followLog(ctx, run, s, a)
 		}
 	}
 	f.screen.sticky(fmt.Sprintf("%s  %d/%d done  %s", run.GetState(), doneSteps(run), len(run.GetSteps()), strings.Join(live, ", ")))
+}
+
+// stuck says once that a step waits for an agent that the fleet does not have:
+// who follows would wait in silence until a timeout.
+func (f *follower) stuck(s *pb.Step) {
+	w, key := s.GetWaitReason(), "waits/"+s.GetId() // no id holds a slash
+	if w.GetCode() != string(ci.WaitNoAgent) || f.seen[key] == w.GetMessage() || f.quiet {
+		return
+	}
+	f.seen[key] = w.GetMessage()
+	f.screen.line(f.prefix(s.GetId()) + f.style.dim("waits: "+oneLine(w.GetMessage())))
 }
 
 // quietState leaves out the states that last a moment.
