@@ -14,14 +14,17 @@ BUF_VERSION      := v1.75.0
 CACHE  := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slipway
 TOOLS  := $(CACHE)/tools-go$(shell go env GOVERSION | tr -d 'a-z')-lint$(GOLANGCI_VERSION)-buf$(BUF_VERSION)
 # GOTESTFLAGS adds to every run of tests (-short, -v, -run NAME).
-GOTEST := go test $(GOTESTFLAGS)
+# Without cgo, as the binary is built: both then share what has been compiled.
+GOTEST := CGO_ENABLED=0 go test $(GOTESTFLAGS)
 
 # Empty without a tag, or without git: the binary then says so itself.
 VERSION ?= $(shell git describe --tags --exact-match 2>/dev/null)
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
 STAMP   := github.com/slipway-ci/slipway/shared/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(STAMP).Version=$(VERSION)) $(if $(filter-out -dirty,$(COMMIT)),-X $(STAMP).Commit=$(COMMIT))
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+# No -trimpath here: tests need their paths, and the build shares its cache with
+# them. The project's own workflow builds reproducibly, with it.
+GOBUILD := CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)'
 
 # slipway embeds the init that is pid 1 of every step; git ignores the file.
 EMBED := agent/stepinit/embedded/bin/slipway-init
@@ -78,7 +81,7 @@ e2e: build ## real processes, Docker, namespaces, the real binary (RUN=NAME narr
 
 .PHONY: race
 race: $(EMBED) ## the tests under the race detector (slow; PKG=./shared/... narrows it)
-	CGO_ENABLED=1 $(GOTEST) -race -timeout 20m $(or $(PKG),./...)
+	CGO_ENABLED=1 go test $(GOTESTFLAGS) -race -timeout 20m $(or $(PKG),./...)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
