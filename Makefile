@@ -7,6 +7,10 @@ SHELL       := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS   += --no-print-directory
 
+# The binaries are static; tests and linters do the same, so that all of them
+# share what has been compiled. Only the race detector needs cgo.
+export CGO_ENABLED := 0
+
 # Versions are pinned; dependencies.md of the design tells why these.
 GOLANGCI_VERSION := v2.15.0
 BUF_VERSION      := v1.75.0
@@ -14,8 +18,7 @@ BUF_VERSION      := v1.75.0
 CACHE  := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slipway
 TOOLS  := $(CACHE)/tools-go$(shell go env GOVERSION | tr -d 'a-z')-lint$(GOLANGCI_VERSION)-buf$(BUF_VERSION)
 # GOTESTFLAGS adds to every run of tests (-short, -v, -run NAME).
-# Without cgo, as the binary is built: both then share what has been compiled.
-GOTEST := CGO_ENABLED=0 go test $(GOTESTFLAGS)
+GOTEST := go test $(GOTESTFLAGS)
 
 # Empty without a tag, or without git: the binary then says so itself.
 VERSION ?= $(shell git describe --tags --exact-match 2>/dev/null)
@@ -24,7 +27,7 @@ STAMP   := github.com/slipway-ci/slipway/shared/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(STAMP).Version=$(VERSION)) $(if $(filter-out -dirty,$(COMMIT)),-X $(STAMP).Commit=$(COMMIT))
 # No -trimpath here: tests need their paths, and the build shares its cache with
 # them. The project's own workflow builds reproducibly, with it.
-GOBUILD := CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)'
+GOBUILD := go build -ldflags '$(LDFLAGS)'
 
 # slipway embeds the init that is pid 1 of every step; git ignores the file.
 EMBED := agent/stepinit/embedded/bin/slipway-init
@@ -54,7 +57,7 @@ build: $(EMBED) ## static binaries bin/slipway and bin/slipway-init
 .PHONY: $(EMBED)
 $(EMBED):
 	@mkdir -p bin
-	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/slipway-init ./cmd/slipway-init
+	@go build -trimpath -ldflags '-s -w' -o bin/slipway-init ./cmd/slipway-init
 	@cmp -s bin/slipway-init $@ || install -m 755 bin/slipway-init $@
 
 .PHONY: proto
@@ -81,7 +84,7 @@ e2e: build ## real processes, Docker, namespaces, the real binary (RUN=NAME narr
 
 .PHONY: race
 race: $(EMBED) ## the tests under the race detector (slow; PKG=./shared/... narrows it)
-	CGO_ENABLED=1 go test $(GOTESTFLAGS) -race -timeout 20m $(or $(PKG),./...)
+	CGO_ENABLED=1 $(GOTEST) -race -timeout 20m $(or $(PKG),./...)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
