@@ -148,7 +148,7 @@ func (f *fleet) environ(more ...string) []string {
 	}
 	for _, kv := range os.Environ() {
 		switch name, _, _ := strings.Cut(kv, "="); name {
-		case "PATH", "TMPDIR", "LANG", "XDG_RUNTIME_DIR", "DOCKER_HOST", "GOPROXY", "GOFLAGS", "GONOSUMDB", "GOSUMDB":
+		case "PATH", "TMPDIR", "LANG", "GORACE", "XDG_RUNTIME_DIR", "DOCKER_HOST", "GOPROXY", "GOFLAGS", "GONOSUMDB", "GOSUMDB":
 			env = append(env, kv)
 		}
 	}
