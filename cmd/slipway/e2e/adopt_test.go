@@ -32,8 +32,8 @@ func relay(step string) string {
 	return b
 }
 
-// TestE2EKillsOnTheWalk kills the fleet at many moments of a run: it ends as if
-// nothing had happened.
+// TestE2EKillsOnTheWalk kills the fleet at many moments of a run, two times of
+// three without a warning: the run ends as if nothing had happened.
 func TestE2EKillsOnTheWalk(t *testing.T) {
 	t.Parallel()
 	for executor, step := range map[string]string{
@@ -53,7 +53,11 @@ func TestE2EKillsOnTheWalk(t *testing.T) {
 			// The walk takes about three seconds when nobody disturbs it.
 			for !f.show(r.ID).Final && kills < 12 {
 				<-time.After(time.Duration(rand.IntN(700)) * time.Millisecond)
-				f.kill()
+				if kills%3 == 1 {
+					f.terminate()
+				} else {
+					f.kill()
+				}
 				f.restart()
 				kills++
 			}
