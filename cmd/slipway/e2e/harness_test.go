@@ -5,7 +5,7 @@
 //
 //	f := startFleet(t)                      a fleet in a folder of its own
 //	r := f.run(yaml)                        submit, wait until it is final
-//	f.slipway("runs", "show", r.ID)         any verb: stdout, stderr, exit code (f.do: in one piece)
+//	f.do("runs", "show", r.ID)              any verb: stdout, stderr, exit code
 //	f.kill(); f.restart()                   kill -9, and the same fleet again
 package e2e
 
@@ -82,7 +82,6 @@ type fleet struct {
 	bin   string
 	home  string // of everything; short, since sockets may lie below it
 	flags []string
-	env   []string
 
 	// What the announcement says.
 	URL        string `json:"url"`
@@ -109,9 +108,6 @@ type option func(f *fleet)
 func withFlags(flags ...string) option {
 	return func(f *fleet) { f.flags = append(f.flags, flags...) }
 }
-
-// withEnv adds variables (K=V) to the fleet's own environment.
-func withEnv(vars ...string) option { return func(f *fleet) { f.env = append(f.env, vars...) } }
 
 // startFleet starts a fleet and waits until it is ready. The end of the test
 // kills it and removes all that is left of it.
@@ -171,7 +167,7 @@ func (f *fleet) start() {
 	defer stderr.Close()
 	args := append([]string{"dev", "--data", f.path("data"), "--listen", "127.0.0.1:0", "-o", "json"}, f.flags...)
 	f.cmd = exec.Command(f.bin, args...)
-	f.cmd.Env, f.cmd.Dir, f.cmd.Stdout, f.cmd.Stderr = f.environ(f.env...), f.home, stdout, stderr
+	f.cmd.Env, f.cmd.Dir, f.cmd.Stdout, f.cmd.Stderr = f.environ(), f.home, stdout, stderr
 	if err := f.cmd.Start(); err != nil {
 		f.t.Fatalf("cannot start a fleet: %v", err)
 	}
@@ -305,14 +301,7 @@ func (f *fleet) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// slipway runs a verb to its end.
-func (f *fleet) slipway(args ...string) (stdout, stderr string, code int) {
-	f.t.Helper()
-	r := f.do(args...)
-	return r.stdout, r.stderr, r.code
-}
-
-// do is slipway with its answer in one piece.
+// do runs a verb to its end.
 func (f *fleet) do(args ...string) result { f.t.Helper(); return f.in(f.home, args...) }
 
 // in runs a verb in a folder.
