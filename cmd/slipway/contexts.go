@@ -101,8 +101,8 @@ func (c *cli) contextAdd() *cobra.Command {
 		Short: "Add or replace a context",
 		Args:  exactly(1, "a name"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if ctx.URL == "" {
-				return usagef("a context needs --server")
+			if err := checkServer("--server", ctx.URL); err != nil {
+				return err
 			}
 			file, err := loadContexts()
 			if err != nil {
@@ -112,6 +112,9 @@ func (c *cli) contextAdd() *cobra.Command {
 			if ctx.TokenFile != "" {
 				if ctx.TokenFile, err = filepath.Abs(ctx.TokenFile); err != nil {
 					return err
+				}
+				if _, err := os.Stat(ctx.TokenFile); err != nil {
+					return usagef("cannot find the token's file: %w", err)
 				}
 			}
 			if old := file.find(ctx.Name); old != nil {

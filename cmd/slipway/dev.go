@@ -35,7 +35,8 @@ func (c *cli) devCommand() *cobra.Command {
 		Short: "A whole fleet in one process, on loopback: coordinator, agent, S3 and registry",
 		Long: `Run a coordinator, an agent, an S3 server and an image registry in one process.
 Everything listens on loopback and lives in one data folder, which survives a
-restart. Ctrl-C cancels the steps that run; SIGTERM ends the fleet within two
+restart. Ctrl-C cancels the steps that run (their default retry rules start them
+again with the next start); SIGTERM ends the fleet within two
 seconds and lets them run on, for the next start to take up.`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

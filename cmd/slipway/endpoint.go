@@ -87,9 +87,8 @@ func (c *cli) endpoint() (endpoint, error) {
 
 // withToken fills a missing token from a running dev at the same URL.
 func (c *cli) withToken(e endpoint) (endpoint, error) {
-	u, err := url.Parse(e.url)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return e, usagef("cannot use %s %q: it must look like http://HOST:PORT", e.from, e.url)
+	if err := checkServer(e.from, e.url); err != nil {
+		return e, err
 	}
 	if e.token != "" {
 		return e, nil
@@ -100,6 +99,15 @@ func (c *cli) withToken(e endpoint) (endpoint, error) {
 		}
 	}
 	return e, nil
+}
+
+// checkServer refuses what is no server's URL; from says where it came from.
+func checkServer(from, server string) error {
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return usagef("cannot use %s %q: it must look like http://HOST:PORT", from, server)
+	}
+	return nil
 }
 
 func (c *cli) fromContext(file contextFile, name string) (endpoint, error) {

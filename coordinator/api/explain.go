@@ -119,7 +119,7 @@ func attemptSentence(at *ci.Attempt, c wire.RunContext) string {
 		who += " on " + c.AgentName(at.Agent)
 	}
 	text := sentence(who+": "+words(at.State.String()), at.Reason, at.Message)
-	if at.Exited {
+	if at.Exited && !strings.Contains(text, "exit code") { // the agent's message may have it already
 		text += fmt.Sprintf(", exit code %d", at.ExitCode)
 	}
 	return text

@@ -107,6 +107,11 @@ func (a *API) ListRuns(ctx context.Context, req *pb.ListRunsRequest) (*pb.ListRu
 	if err := knownState(state); err != nil {
 		return nil, err
 	}
+	if name := req.GetTenant(); name != "" { // a tenant that is mistyped is not one without runs
+		if _, err := a.tenant(ctx, name); err != nil {
+			return nil, err
+		}
+	}
 	who := a.cfg.Caller(ctx)
 	sha := strings.ToLower(req.GetSha())
 	res := &pb.ListRunsResponse{}

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-
 	"os/exec"
 	"regexp"
 	"strings"
