@@ -9,17 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/slipway-ci/slipway/shared/dirlock"
 	"github.com/slipway-ci/slipway/shared/id"
 )
 
 // devData is the data folder of a dev fleet, held by one process at a time.
 type devData struct {
 	dir    string
-	lock   *os.File
+	lock   *dirlock.Lock
 	secret devSecrets
 }
 
@@ -47,12 +45,12 @@ func openDevData(dir string) (*devData, error) {
 		return nil, fmt.Errorf("cannot make the data folder: %w", err)
 	}
 	d := &devData{dir: dir}
-	if d.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return nil, fmt.Errorf("cannot lock the data folder: %w", err)
-	}
-	if !d.hold() {
-		d.lock.Close()
+	d.lock, err = dirlock.Take(filepath.Join(dir, "lock"))
+	if errors.Is(err, dirlock.ErrHeld) {
 		return nil, usagef("another `slipway dev` uses %s: stop it, or choose another folder with --data", dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the data folder: %w", err)
 	}
 	if err := d.loadSecrets(); err != nil {
 		d.close()
@@ -61,25 +59,7 @@ func openDevData(dir string) (*devData, error) {
 	return d, nil
 }
 
-// lockPatience is how long a lock may outlive its process.
-const lockPatience = time.Second
-
-// hold takes the lock. The trap: a fleet that was killed while it started a
-// step's process has left the lock to that process until its exec, a moment
-// later.
-func (d *devData) hold() bool {
-	for deadline := time.Now().Add(lockPatience); ; {
-		if unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			return true
-		}
-		if time.Now().After(deadline) {
-			return false
-		}
-		<-time.After(20 * time.Millisecond)
-	}
-}
-
-func (d *devData) close() { d.lock.Close() }
+func (d *devData) close() { _ = d.lock.Release() } // the end of the process does the same
 
 // path names a folder or file below the data folder.
 func (d *devData) path(name string) string { return filepath.Join(d.dir, name) }

@@ -35,6 +35,7 @@ var packages = map[string]row{
 	"shared/id":                          {ring: 1},
 	"shared/version":                     {ring: 0},
 	"shared/lifecycle":                   {ring: 1},
+	"shared/dirlock":                     {ring: 1},
 	"shared/needs":                       {ring: 1, helper: true},
 	"shared/expr":                        {ring: 1, pure: true, may: []string{"shared/expr/suggest"}},
 	"shared/expr/suggest":                {ring: 1, pure: true},

@@ -8,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/slipway-ci/slipway/shared/ci"
+	"github.com/slipway-ci/slipway/shared/dirlock"
 	"github.com/slipway-ci/slipway/shared/id"
 )
 
@@ -77,7 +77,7 @@ func writeOnce(path, text string) error {
 
 // disk is what a node keeps: <dir>/{lock,node-id,wal/,snapshots/}.
 type disk struct {
-	lock  *os.File
+	lock  *dirlock.Lock
 	wal   *wal.WAL
 	snaps raft.SnapshotStore
 }
@@ -109,16 +109,12 @@ func openDisk(dir string, log *slog.Logger) (d *disk, err error) {
 	return d, nil
 }
 
-func lock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the lock of the data folder: %w", err)
+func lock(path string) (*dirlock.Lock, error) {
+	l, err := dirlock.Take(path)
+	if errors.Is(err, dirlock.ErrHeld) {
+		return nil, ci.Errorf(ci.Conflict, "the data folder %s is in use by another coordinator: stop that one, or name another folder: %w", filepath.Dir(path), err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		err = ci.Errorf(ci.Conflict, "the data folder %s is in use by another coordinator: stop that one, or name another folder: %w", filepath.Dir(path), err)
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return l, err
 }
 
 func (d *disk) close() error {
@@ -127,7 +123,7 @@ func (d *disk) close() error {
 		errs = append(errs, d.wal.Close())
 	}
 	if d.lock != nil {
-		errs = append(errs, d.lock.Close()) // closing releases it
+		errs = append(errs, d.lock.Release())
 	}
 	return errors.Join(errs...)
 }
