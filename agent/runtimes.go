@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -11,6 +13,8 @@ import (
 	"github.com/slipway-ci/slipway/agent/runtime"
 	"github.com/slipway-ci/slipway/agent/runtime/docker"
 	"github.com/slipway-ci/slipway/agent/runtime/process"
+	"github.com/slipway-ci/slipway/agent/stepinit"
+	"github.com/slipway-ci/slipway/agent/stepinit/embedded"
 	"github.com/slipway-ci/slipway/shared/ci"
 )
 
@@ -40,8 +44,13 @@ func openRuntimes(ctx context.Context, cfg Config) (*runtimes, error) {
 	if !cfg.has(ci.ExecutorDocker) {
 		return r, nil
 	}
+	pid1, err := containerInit(ctx, cfg.Dir)
+	if err != nil {
+		pid1 = ""
+		cfg.Log.Warn("steps in containers run without an init: a shell at work does not hear SIGTERM, so that they end by SIGKILL after the grace", "error", err)
+	}
 	me := cfg.Identity.Identity()
-	d, err := docker.New(docker.Config{Host: cfg.DockerHost, Cluster: me.Cluster, Agent: ci.AgentID(me.NodeID), Log: cfg.Log})
+	d, err := docker.New(docker.Config{Host: cfg.DockerHost, Cluster: me.Cluster, Agent: ci.AgentID(me.NodeID), Init: pid1, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -55,6 +64,49 @@ func openRuntimes(ctx context.Context, cfg Config) (*runtimes, error) {
 	}
 	r.byExecutor[ci.ExecutorDocker], r.engine = d, d
 	return r, nil
+}
+
+// containerInit puts slipway-init into the agent's folder, for the engine to mount:
+// the one of this build, else the one beside the program. The error says
+// why there is none that works.
+func containerInit(ctx context.Context, dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	path, err := embedded.Extract(dir)
+	if err == nil && path == "" {
+		beside := stepinit.Find()[0]
+		if filepath.Base(beside) != "slipway-init" {
+			return "", errors.New("this build carries no slipway-init, and none lies beside it; `make build` makes both")
+		}
+		var program []byte
+		if program, err = os.ReadFile(beside); err == nil {
+			path, err = embedded.Place(program, dir)
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	return path, works(ctx, path)
+}
+
+// works tells why an init is none: it may be of another version, or lie on a file
+// system without programs.
+func works(ctx context.Context, path string) error {
+	for try := 0; ; try++ {
+		cmd := exec.CommandContext(ctx, path, stepinit.ExecVerb, "--")
+		err := cmd.Run()
+		switch {
+		case cmd.ProcessState.ExitCode() == stepinit.ExecUnusable:
+			return nil
+		case errors.Is(err, syscall.ETXTBSY) && try < 20:
+			// Forked while it was written: until its exec, that process has it open too.
+			time.Sleep(50 * time.Millisecond)
+		default:
+			return errors.Join(fmt.Errorf("%s does not work here", path), err)
+		}
+	}
 }
 
 // ping waits for the engine.

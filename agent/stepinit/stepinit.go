@@ -20,6 +20,9 @@
 //	  reap ──SIGTERM──> signal the tree ──grace over──> kill the tree, again until the command is gone
 //	    │ the command ended
 //	  end what it left behind (100 ms after SIGTERM, then SIGKILL), drain the pipes, exit.json
+//
+// In a container it is only pid 1 (pid1.go): the engine keeps the output and the
+// exit code, and the kernel ends what is left behind.
 package stepinit
 
 import (

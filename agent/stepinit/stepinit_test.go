@@ -340,15 +340,22 @@ func TestStopByStrangersSIGTERM(t *testing.T) {
 	}
 }
 
+// build makes the program.
+func build(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "slipway-init")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "github.com/slipway-ci/slipway/cmd/slipway-init")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("cannot build slipway-init: %v\n%s", err, out)
+	}
+	return program
+}
+
 // The program for containers is small, static, and does the same.
 func TestProgram(t *testing.T) {
 	t.Parallel()
-	program := filepath.Join(t.TempDir(), "slipway-init")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "github.com/slipway-ci/slipway/cmd/slipway-init")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build slipway-init: %v\n%s", err, out)
-	}
+	program := build(t)
 	info, err := os.Stat(program)
 	if err != nil || info.Size() > 3<<20 {
 		t.Errorf("slipway-init has %d bytes, want less than 3 MiB; %v", info.Size(), err)

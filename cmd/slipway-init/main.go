@@ -1,5 +1,6 @@
 // Slipway-init is the parent of a step's processes; package stepinit tells what
-// it does. It is started by an agent as `slipway-init run FOLDER`.
+// it does. It is started by an agent as `slipway-init run FOLDER`, and in a
+// container as `slipway-init exec -- COMMAND`.
 package main
 
 import (
@@ -10,9 +11,13 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 || os.Args[1] != stepinit.Verb {
-		fmt.Fprintln(os.Stderr, "usage: slipway-init run FOLDER\n\nAn agent starts this for every process step; it is of no use by hand.")
-		os.Exit(2)
+	args := os.Args[1:]
+	switch {
+	case len(args) == 2 && args[0] == stepinit.Verb:
+		os.Exit(stepinit.Main(args[1]))
+	case len(args) >= 2 && args[0] == stepinit.ExecVerb && args[1] == "--":
+		os.Exit(stepinit.Exec(args[2:]))
 	}
-	os.Exit(stepinit.Main(os.Args[2]))
+	fmt.Fprintln(os.Stderr, "usage: slipway-init run FOLDER\n       slipway-init exec -- COMMAND...\n\nAn agent starts this for every step; it is of no use by hand.")
+	os.Exit(2)
 }

@@ -51,7 +51,11 @@ type Config struct {
 	// slipway- and the last 8 characters of the agent's id. It is made when first
 	// needed and deleted by Close.
 	Network string
-	Log     *slog.Logger // default: nothing is logged
+	// Init is the path on the host of a static slipway-init that all may read and
+	// execute, and that stays there as long as steps do: pid 1 of every step. Empty
+	// makes the step's command pid 1 itself.
+	Init string
+	Log  *slog.Logger // default: nothing is logged
 }
 
 // Runtime runs steps in containers. It is a runtime.Runtime.

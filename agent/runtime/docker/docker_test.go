@@ -3,7 +3,11 @@ package docker_test
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,11 +19,33 @@ import (
 	"github.com/slipway-ci/slipway/shared/ci"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(initDir)
+		os.Exit(code)
+	}))
+}
+
+var initDir string
+
+// buildInit makes a slipway-init for all tests of this package.
+var buildInit = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "slipway-init-")
+	if err != nil {
+		panic(err)
+	}
+	initDir = dir
+	cmd := exec.Command("go", "build", "-o", dir+"/init", "github.com/slipway-ci/slipway/cmd/slipway-init")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("cannot build slipway-init: %v\n%s", err, out))
+	}
+	return dir + "/init"
+})
 
 // fleet is a cluster and agent of one test.
 func fleet() docker.Config {
-	return docker.Config{Cluster: "test-" + strings.ToLower(rand.Text()), Agent: ci.AgentID("test-" + strings.ToLower(rand.Text()))}
+	return docker.Config{Init: buildInit(), Cluster: "test-" + strings.ToLower(rand.Text()), Agent: ci.AgentID("test-" + strings.ToLower(rand.Text()))}
 }
 
 func open(t testing.TB, cfg docker.Config) *docker.Runtime {
@@ -41,8 +67,19 @@ func open(t testing.TB, cfg docker.Config) *docker.Runtime {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	runtimetest.NeedImage(t)
+	conformance(t, fleet())
+}
+
+// An agent whose build carries no init works too.
+func TestConformanceWithoutInit(t *testing.T) {
+	t.Parallel()
 	cfg := fleet()
+	cfg.Init = ""
+	conformance(t, cfg)
+}
+
+func conformance(t *testing.T, cfg docker.Config) {
+	runtimetest.NeedImage(t)
 	// It closes last, so it is the one that deletes the network.
 	first := open(t, cfg)
 	info, err := first.Ping(t.Context())

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -18,8 +19,9 @@ import (
 // found is an image on the host.
 type found struct {
 	id     string
-	digest string // repository@sha256:..., or the id
-	user   string // as the image says, may be empty
+	digest string   // repository@sha256:..., or the id
+	user   string   // as the image says, may be empty
+	argv   []string // the image's entry point and its arguments, may be empty
 }
 
 // resolve makes sure that the image is on the host and tells which one it is.
@@ -61,6 +63,7 @@ func (r *Runtime) inspect(ctx context.Context, name string) (found, error) {
 	f := found{id: i.ID, digest: pickDigest(name, i.RepoDigests, i.ID)}
 	if i.Config != nil {
 		f.user = i.Config.User
+		f.argv = slices.Concat(i.Config.Entrypoint, i.Config.Cmd)
 	}
 	return f, nil
 }

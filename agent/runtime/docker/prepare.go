@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -12,14 +13,23 @@ import (
 	"github.com/docker/docker/api/types/mount"
 
 	"github.com/slipway-ci/slipway/agent/runtime"
+	"github.com/slipway-ci/slipway/agent/stepinit"
 	"github.com/slipway-ci/slipway/shared/ci"
 )
 
 const (
 	// scriptTarget is where a step finds its script.
 	scriptTarget = "/.slipway/script"
-	gatewayName  = "host.docker.internal"
+	// initTarget is pid 1 of a step.
+	initTarget  = "/.slipway/init"
+	gatewayName = "host.docker.internal"
+	// initThreads are what the kernel counts of our init; the step has its whole
+	// limit for itself.
+	initThreads = 8
 )
+
+// initArgv comes before a step's own command.
+var initArgv = []string{initTarget, stepinit.ExecVerb, "--"}
 
 // Prepare fetches the image and creates the container. What lies in
 // Spec.Writable by then is given to the image's user; what is put there later
@@ -149,18 +159,38 @@ func (r *Runtime) container(s runtime.Spec, img found, gateway string) (*contain
 	for _, m := range s.Mounts {
 		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
 	}
+	argv := img.argv
 	switch {
 	case s.Script != "":
-		cfg.Entrypoint = s.Shell
-		if len(cfg.Entrypoint) == 0 {
-			cfg.Entrypoint = []string{"/bin/sh", "-e"}
+		shell := s.Shell
+		if len(shell) == 0 {
+			shell = []string{"/bin/sh", "-e"}
 		}
-		cfg.Cmd = []string{scriptTarget}
+		argv = append(slices.Clone(shell), scriptTarget)
 		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: scriptPath(s), Target: scriptTarget, ReadOnly: true})
 	case len(s.Command) > 0:
-		cfg.Entrypoint, cfg.Cmd = s.Command[:1], s.Command[1:]
+		argv = s.Command
+	}
+	if len(argv) > 0 { // else the engine says what the image lacks
+		r.command(argv, cfg, host)
 	}
 	return cfg, host
+}
+
+// command sets what the container runs, below our init where there is one.
+func (r *Runtime) command(argv []string, cfg *container.Config, host *container.HostConfig) {
+	if r.cfg.Init == "" {
+		cfg.Entrypoint, cfg.Cmd = argv[:1], argv[1:]
+		return
+	}
+	cfg.Entrypoint = append(slices.Clone(initArgv), argv...)
+	host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: r.cfg.Init, Target: initTarget, ReadOnly: true})
+	// An engine may be configured to add one of its own.
+	host.Init = new(bool)
+	if host.PidsLimit != nil {
+		limit := *host.PidsLimit + initThreads
+		host.PidsLimit = &limit
+	}
 }
 
 func scriptPath(s runtime.Spec) string { return filepath.Join(s.Dir, "runtime", "script") }

@@ -61,12 +61,6 @@ func (r *Runtime) Start(ctx context.Context, h runtime.Handle) error {
 	return infra(err, "start attempt %s", h.Attempt)
 }
 
-// unstartable tells a container whose command could not be executed.
-func unstartable(c container.InspectResponse) bool {
-	return c.State != nil && c.State.Status == container.StateCreated && c.State.Error != "" &&
-		(c.State.ExitCode == 126 || c.State.ExitCode == 127)
-}
-
 // Wait waits for the container, however often the engine goes away meanwhile.
 func (r *Runtime) Wait(ctx context.Context, h runtime.Handle) (runtime.Exit, error) {
 	id, err := ref(h)
@@ -136,7 +130,7 @@ func (r *Runtime) exit(ctx context.Context, h runtime.Handle, c container.Inspec
 		return runtime.Exit{}, ci.Errorf(ci.Internal, "cannot read the state of attempt %s: the engine gives none", h.Attempt)
 	}
 	if unstartable(c) {
-		return runtime.Exit{Code: st.ExitCode, At: time.Now(), Message: unstartableText(c)}, nil
+		return runtime.Exit{Code: st.ExitCode, At: time.Now(), Message: unstartableText(c, c.Path, st.Error)}, nil
 	}
 	if st.Status == container.StateCreated {
 		return runtime.Exit{}, ci.Errorf(ci.Conflict, "cannot wait for attempt %s: it was not started", h.Attempt)
@@ -151,6 +145,9 @@ func (r *Runtime) exit(ctx context.Context, h runtime.Handle, c container.Inspec
 	}
 	if st.OOMKilled {
 		return oom(e), nil
+	}
+	if c.Path == initTarget && (e.Code == 126 || e.Code == 127) {
+		return r.unstarted(ctx, e, c)
 	}
 	if e.Code != 137 && e.Code != 143 {
 		return e, nil
@@ -216,19 +213,6 @@ func (r *Runtime) leaving(ctx context.Context) error {
 	}
 	_, err = api.Ping(ctx)
 	return errors.Join(err, api.Close())
-}
-
-func unstartableText(c container.InspectResponse) string {
-	what, why := c.Path, c.State.Error
-	if i := strings.LastIndex(why, "exec: "); i >= 0 {
-		why = why[i:]
-	}
-	why = strings.TrimSuffix(why, ": unknown")
-	text := fmt.Sprintf("cannot start %s in image %s: %s", strconv.Quote(what), c.Config.Labels[labelImage], why)
-	if len(c.Args) > 0 && c.Args[len(c.Args)-1] == scriptTarget {
-		text += "; give `shell` an interpreter that the image has, or use `command`"
-	}
-	return text
 }
 
 // Stop signals the container's first process, and kills the container after the

@@ -1,11 +1,14 @@
 // Package embedded carries the program slipway-init inside slipway: `make build`
 // puts it into the folder bin before it compiles what embeds that folder. A plain
-// `go build` or `go run` finds the folder empty, and the agent then uses itself.
+// `go build` or `go run` finds the folder empty; the agent then uses itself as the
+// parent of process steps, and containers go without.
 package embedded
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,7 +25,8 @@ var files embed.FS
 const name = "slipway-init"
 
 // Extract writes slipway-init into the folder dir, unless the very same program
-// is there already, and returns its path. It returns "" and no error when this
+// is there already, and returns its path, which no other version ever has: what
+// runs an older one finds it where it was. It returns "" and no error when this
 // build carries none.
 func Extract(dir string) (string, error) {
 	return extract(files, dir)
@@ -36,8 +40,15 @@ func extract(from fs.FS, dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot read the embedded %s: %w", name, err)
 	}
-	path := filepath.Join(dir, name)
-	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, program) {
+	return Place(program, dir)
+}
+
+// Place does for any slipway-init what Extract does for the embedded one.
+func Place(program []byte, dir string) (string, error) {
+	sum := sha256.Sum256(program)
+	path := filepath.Join(dir, name+"-"+hex.EncodeToString(sum[:8]))
+	there, err := os.ReadFile(path)
+	if info, statErr := os.Stat(path); err == nil && statErr == nil && info.Mode().Perm() == 0o755 && bytes.Equal(there, program) {
 		return path, nil
 	}
 	if err := replace(path, program); err != nil {

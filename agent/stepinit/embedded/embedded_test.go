@@ -13,11 +13,13 @@ func TestExtract(t *testing.T) {
 	if path, err := extract(fstest.MapFS{"bin/.gitignore": {}}, dir); path != "" || err != nil {
 		t.Errorf("nothing embedded: %q, %v; want nothing", path, err)
 	}
+	paths := map[string]string{}
 	for _, program := range []string{"one", "one", "two"} {
 		path, err := extract(fstest.MapFS{"bin/slipway-init": {Data: []byte(program)}}, dir)
-		if err != nil || path != filepath.Join(dir, "slipway-init") {
-			t.Fatalf("%s: %q, %v", program, path, err)
+		if err != nil || filepath.Dir(path) != dir || paths[program] != "" && paths[program] != path {
+			t.Fatalf("%s: %q, %v, before it was %q", program, path, err, paths[program])
 		}
+		paths[program] = path
 		got, err := os.ReadFile(path)
 		if err != nil || string(got) != program {
 			t.Errorf("extracted %q, %v; want %q", got, err, program)
@@ -28,8 +30,8 @@ func TestExtract(t *testing.T) {
 		}
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 1 {
-		t.Errorf("left in the folder: %v, %v; want the program alone", entries, err)
+	if err != nil || len(entries) != 2 || paths["one"] == paths["two"] {
+		t.Errorf("left in the folder: %v, %v; want the two programs alone", entries, err)
 	}
 	if path, err := Extract(filepath.Join(dir, "none")); path != "" && err == nil {
 		t.Errorf("a missing folder: %q and no error", path)
