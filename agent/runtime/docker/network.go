@@ -35,17 +35,31 @@ func (r *Runtime) Gateway(ctx context.Context) (string, error) {
 		}
 		n, err = r.findNetwork(ctx)
 	}
+	// Engines list a network that somebody else makes before it has its addresses.
+	pause := backoff{}
+	for try := 0; try < 8 && err == nil && n.ID != "" && gatewayOf(n) == ""; try++ {
+		if err = pause.wait(ctx); err == nil {
+			n, err = r.findNetwork(ctx)
+		}
+	}
 	if err != nil {
 		return "", fmt.Errorf("cannot use the network %s of steps: %w", r.cfg.Network, err)
 	}
-	for _, c := range n.IPAM.Config {
-		if strings.Contains(c.Gateway, ".") {
-			r.gateway = c.Gateway
-			return r.gateway, nil
-		}
+	if r.gateway = gatewayOf(n); r.gateway != "" {
+		return r.gateway, nil
 	}
 	return "", ci.Errorf(ci.Internal, "cannot use the network %s of steps: it has no gateway address; delete it: docker network rm %s",
 		r.cfg.Network, r.cfg.Network)
+}
+
+// gatewayOf is the host's address on a network, for IPv4.
+func gatewayOf(n network.Summary) string {
+	for _, c := range n.IPAM.Config {
+		if strings.Contains(c.Gateway, ".") {
+			return c.Gateway
+		}
+	}
+	return ""
 }
 
 // findNetwork returns the network, or none. Engines before 25 let two callers
