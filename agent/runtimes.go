@@ -16,6 +16,7 @@ import (
 	"github.com/slipway-ci/slipway/agent/stepinit"
 	"github.com/slipway-ci/slipway/agent/stepinit/embedded"
 	"github.com/slipway-ci/slipway/shared/ci"
+	"github.com/slipway-ci/slipway/shared/dirlock"
 )
 
 // dockerWait is how long an engine may take to answer when the agent starts:
@@ -141,14 +142,12 @@ func (r *runtimes) close(ctx context.Context, cfg Config) {
 
 // lock keeps a second agent out of the folder.
 func lock(name string) (unlock func(), err error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	l, err := dirlock.Take(name)
+	switch {
+	case errors.Is(err, dirlock.ErrHeld):
+		return nil, ci.Errorf(ci.Conflict, "cannot use the agent's folder %s: another agent does (%w)", filepath.Dir(name), err)
+	case err != nil:
 		return nil, ci.Errorf(ci.Invalid, "cannot use the agent's folder: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(ci.Errorf(ci.Conflict, "cannot use the agent's folder %s: another agent does (%w)", filepath.Dir(name), err), f.Close())
-	}
-	return func() {
-		_ = f.Close() // which unlocks
-	}, nil
+	return func() { _ = l.Release() }, nil // the end of the process does the same
 }
