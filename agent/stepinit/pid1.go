@@ -1,10 +1,14 @@
 package stepinit
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +16,10 @@ import (
 
 const (
 	// ExecVerb is the first argument of an init that is pid 1 of a container; the
-	// second is `--`, and the command follows.
+	// second is `--`, and the command follows. Such an init becomes HeldVerb, whose
+	// second argument is the descriptor of a file that holds the command.
 	ExecVerb = "exec"
+	HeldVerb = "held"
 	// Unstarted begins the line on the standard error of such an init whose
 	// command could not be started.
 	Unstarted = "slipway-init: cannot start "
@@ -65,6 +71,35 @@ func Exec(argv []string) int {
 			k.forward(sig)
 		}
 	}
+}
+
+// Hide starts this program once more, with argv in a file: who looks for the
+// command by its words (ps, pkill -f) finds it once, and does not hit pid 1. It
+// returns only when that cannot be done, which matters little.
+func Hide(argv []string) {
+	if len(argv) == 0 {
+		return
+	}
+	fd, err := unix.MemfdCreate("command", 0)
+	if err != nil {
+		return
+	}
+	f := os.NewFile(uintptr(fd), "command")
+	if _, err := f.WriteString(strings.Join(argv, "\x00")); err == nil {
+		_ = syscall.Exec("/proc/self/exe", []string{os.Args[0], HeldVerb, strconv.Itoa(fd)}, os.Environ())
+	}
+	_ = f.Close()
+}
+
+// Held returns what Hide put away.
+func Held(descriptor string) ([]string, error) {
+	fd, err := strconv.Atoi(descriptor)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "command")
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<30))
+	return strings.Split(string(b), "\x00"), errors.Join(err, f.Close())
 }
 
 // forward hands a signal on: one that asks for the end to all that runs, since a

@@ -130,6 +130,13 @@ func TestExec(t *testing.T) {
 			t.Errorf("ends with %+v, want 2", got)
 		}
 	})
+	t.Run("its command line is not the command's", func(t *testing.T) {
+		t.Parallel()
+		got := underPid1(t, program, false, 0, sh("tr '\\0' ' ' < /proc/$PPID/cmdline; # a word")...)
+		if !strings.HasPrefix(got.out, program+" held ") || strings.Contains(got.out, "word") {
+			t.Errorf("the init is seen as %q", got.out)
+		}
+	})
 	t.Run("no command", func(t *testing.T) {
 		t.Parallel()
 		if got := underPid1(t, program, false, 0); got.code != ExecUnusable {
