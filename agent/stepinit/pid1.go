@@ -16,9 +16,10 @@ import (
 
 const (
 	// ExecVerb is the first argument of an init that is pid 1 of a container; the
-	// second is `--`, and the command follows. Such an init becomes HeldVerb, whose
-	// second argument is the descriptor of a file that holds the command.
+	// second is `--`, and the command follows.
 	ExecVerb = "exec"
+	// HeldVerb is what such an init becomes by Hide; the second argument is the
+	// descriptor of a file that holds the command.
 	HeldVerb = "held"
 	// Unstarted begins the line on the standard error of such an init whose
 	// command could not be started.

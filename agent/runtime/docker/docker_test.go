@@ -87,6 +87,9 @@ func conformance(t *testing.T, cfg docker.Config) {
 		t.Fatal(err)
 	}
 	t.Logf("engine %s, API %s", info.Version, info.API)
+	// It keeps the network in use: each test closes its runtimes, and an agent that
+	// goes takes an idle network away, while others of the suite start steps on it.
+	start(t, first, runtime.Spec{Image: runtimetest.Image, Command: []string{"sleep", "3600"}})
 	runtimetest.Run(t, runtimetest.Harness{
 		New: func(t *testing.T) func() runtime.Runtime {
 			return func() runtime.Runtime { return open(t, cfg) }
