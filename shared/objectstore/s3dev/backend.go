@@ -2,8 +2,10 @@ package s3dev
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -12,6 +14,8 @@ import (
 	"github.com/versity/versitygw/backend/posix"
 	"github.com/versity/versitygw/s3err"
 	"github.com/versity/versitygw/s3response"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // rooted hands absolute paths to the posix backend in place of bucket names.
@@ -30,23 +34,46 @@ func newRooted(data, side string) (*rooted, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The constructor changes the directory all the same: go back at once.
-	here, err := os.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	defer here.Close()
 	opts := posix.PosixOpts{}
 	opts.SetNewDirPerm(0o700)
 	opts.SetNewFilePerm(0o600)
-	p, err := posix.New(data, sidecar{store}, opts)
-	if back := here.Chdir(); back != nil {
-		return nil, back
-	}
+	var p *posix.Posix
+	err = elsewhere(func() (err error) {
+		p, err = posix.New(data, sidecar{store}, opts)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	return &rooted{posix: p, root: data}, nil
+}
+
+// elsewhere runs what changes the working directory so that nobody notices: on
+// a thread with a directory of its own, which ends with the call. Where the
+// system forbids that, it goes back at once, and a relative path of another
+// goroutine may miss in between.
+func elsewhere(run func() error) error {
+	var g errgroup.Group
+	g.Go(func() error {
+		runtime.LockOSThread() // and does not unlock: the thread dies with this goroutine
+		if unix.Gettid() == unix.Getpid() {
+			// All but the main thread, which would stay there for good. While it is
+			// held here, the next goroutine gets another one.
+			defer runtime.UnlockOSThread()
+			return elsewhere(run)
+		}
+		if unix.Unshare(unix.CLONE_FS) == nil {
+			return run()
+		}
+		here, err := os.Open(".")
+		if err != nil {
+			return err
+		}
+		defer here.Close()
+		err = run()
+		return errors.Join(err, here.Chdir())
+	})
+	return g.Wait()
 }
 
 func (r *rooted) dir(bucket string) string   { return filepath.Join(r.root, bucket) }
