@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"go.uber.org/goleak"
 
 	"github.com/slipway-ci/slipway/agent/stepinit"
 	"github.com/slipway-ci/slipway/proto/slipway/v1/slipwayv1connect"
@@ -20,6 +19,7 @@ import (
 	"github.com/slipway-ci/slipway/shared/gossip"
 	"github.com/slipway-ci/slipway/shared/lifecycle"
 	"github.com/slipway-ci/slipway/shared/logpath"
+	"github.com/slipway-ci/slipway/shared/needs"
 	"github.com/slipway-ci/slipway/shared/objectstore"
 	"github.com/slipway-ci/slipway/shared/objectstore/s3dev/s3devtest"
 	"github.com/slipway-ci/slipway/shared/pki"
@@ -30,7 +30,7 @@ import (
 
 func TestMain(m *testing.M) {
 	stepinit.MaybeMain()
-	goleak.VerifyTestMain(m, s3devtest.Leaks()...)
+	needs.NoLeaks(m, s3devtest.Leaks()...)
 }
 
 const patience = 60 * time.Second

@@ -12,12 +12,12 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"go.uber.org/goleak"
 
 	"github.com/slipway-ci/slipway/proto/slipway/v1/slipwayv1connect"
 	"github.com/slipway-ci/slipway/shared/ci"
 	"github.com/slipway-ci/slipway/shared/id"
 	"github.com/slipway-ci/slipway/shared/lifecycle"
+	"github.com/slipway-ci/slipway/shared/needs"
 	"github.com/slipway-ci/slipway/shared/objectstore"
 	"github.com/slipway-ci/slipway/shared/objectstore/s3dev/s3devtest"
 	"github.com/slipway-ci/slipway/shared/pki"
@@ -26,7 +26,7 @@ import (
 	pb "github.com/slipway-ci/slipway/proto/slipway/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, s3devtest.Leaks()...) }
+func TestMain(m *testing.M) { needs.NoLeaks(m, s3devtest.Leaks()...) }
 
 const patience = 60 * time.Second
 

@@ -7,13 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/slipway-ci/slipway/shared/ci"
 	"github.com/slipway-ci/slipway/shared/lifecycle"
+	"github.com/slipway-ci/slipway/shared/needs"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { needs.NoLeaks(m) }
 
 func request(attempt ci.AttemptID, tenant ci.TenantID, specs ...ci.CacheSpec) Request {
 	return Request{Attempt: attempt, Seed: []byte("seed"), Tenant: tenant, Workflow: "w", Step: "s", Caches: specs}

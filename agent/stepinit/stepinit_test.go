@@ -14,13 +14,14 @@ import (
 	"testing/iotest"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/slipway-ci/slipway/shared/needs"
 )
 
 func TestMain(m *testing.M) {
 	MaybeMain()
-	goleak.VerifyTestMain(m)
+	needs.NoLeaks(m)
 }
 
 // readAll reads a spool to its end.

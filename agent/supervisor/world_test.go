@@ -10,17 +10,16 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/slipway-ci/slipway/agent/logship"
 	"github.com/slipway-ci/slipway/agent/runtime"
 	"github.com/slipway-ci/slipway/shared/ci"
 	"github.com/slipway-ci/slipway/shared/lifecycle"
 	"github.com/slipway-ci/slipway/shared/logpath"
+	"github.com/slipway-ci/slipway/shared/needs"
 	"github.com/slipway-ci/slipway/shared/objectstore/objectstoretest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { needs.NoLeaks(m) }
 
 var errKilled = errors.New("the agent is killed")
 

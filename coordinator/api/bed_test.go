@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"go.uber.org/goleak"
 
 	"github.com/slipway-ci/slipway/coordinator/auth"
 	"github.com/slipway-ci/slipway/coordinator/engine"
@@ -26,6 +25,7 @@ import (
 	"github.com/slipway-ci/slipway/shared/id"
 	"github.com/slipway-ci/slipway/shared/lifecycle"
 	"github.com/slipway-ci/slipway/shared/logpath"
+	"github.com/slipway-ci/slipway/shared/needs"
 	"github.com/slipway-ci/slipway/shared/objectstore"
 	"github.com/slipway-ci/slipway/shared/objectstore/objectstoretest"
 	"github.com/slipway-ci/slipway/shared/wire"
@@ -33,7 +33,7 @@ import (
 	pb "github.com/slipway-ci/slipway/proto/slipway/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { needs.NoLeaks(m) }
 
 const patience = 30 * time.Second
 

@@ -9,17 +9,17 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/slipway-ci/slipway/proto/slipway/v1/slipwayv1connect"
 	"github.com/slipway-ci/slipway/shared/ci"
+	"github.com/slipway-ci/slipway/shared/needs"
 	"github.com/slipway-ci/slipway/shared/wire"
 
 	pb "github.com/slipway-ci/slipway/proto/slipway/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { needs.NoLeaks(m) }
 
 // The services that are served on the API listener; AgentService is on the node
 // port, where the certificate speaks.

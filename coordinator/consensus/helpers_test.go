@@ -17,8 +17,8 @@ import (
 	"github.com/slipway-ci/slipway/coordinator/state"
 	"github.com/slipway-ci/slipway/shared/ci"
 	"github.com/slipway-ci/slipway/shared/lifecycle"
+	"github.com/slipway-ci/slipway/shared/needs"
 	"github.com/slipway-ci/slipway/shared/pki"
-	"go.uber.org/goleak"
 )
 
 const deadline = 60 * time.Second
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
 		child(dir)
 	}
-	goleak.VerifyTestMain(m)
+	needs.NoLeaks(m)
 }
 
 func soon(t *testing.T) context.Context {

@@ -13,20 +13,20 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"go.uber.org/goleak"
 
 	"github.com/slipway-ci/slipway/coordinator/state"
 	"github.com/slipway-ci/slipway/proto/slipway/v1/slipwayv1connect"
 	"github.com/slipway-ci/slipway/shared/ci"
 	"github.com/slipway-ci/slipway/shared/id"
 	"github.com/slipway-ci/slipway/shared/lifecycle"
+	"github.com/slipway-ci/slipway/shared/needs"
 	"github.com/slipway-ci/slipway/shared/pki"
 	"github.com/slipway-ci/slipway/shared/wire"
 
 	pb "github.com/slipway-ci/slipway/proto/slipway/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { needs.NoLeaks(m) }
 
 const patience = 30 * time.Second
 

@@ -11,15 +11,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/slipway-ci/slipway/coordinator/state"
 	"github.com/slipway-ci/slipway/shared/ci"
 	"github.com/slipway-ci/slipway/shared/lifecycle"
 	"github.com/slipway-ci/slipway/shared/logpath"
+	"github.com/slipway-ci/slipway/shared/needs"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { needs.NoLeaks(m) }
 
 // bed runs an engine in a bubble of its own time, over a log of one.
 type bed struct {

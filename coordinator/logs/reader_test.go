@@ -13,15 +13,15 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"go.uber.org/goleak"
 
 	"github.com/slipway-ci/slipway/shared/ci"
 	"github.com/slipway-ci/slipway/shared/logpath"
+	"github.com/slipway-ci/slipway/shared/needs"
 	"github.com/slipway-ci/slipway/shared/objectstore"
 	"github.com/slipway-ci/slipway/shared/objectstore/objectstoretest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { needs.NoLeaks(m) }
 
 // bed is a log of which the agent holds everything and the bucket what was
 // shipped.

@@ -12,10 +12,10 @@ import (
 	"github.com/hashicorp/memberlist"
 	"github.com/slipway-ci/slipway/shared/ci"
 	"github.com/slipway-ci/slipway/shared/lifecycle"
-	"go.uber.org/goleak"
+	"github.com/slipway-ci/slipway/shared/needs"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { needs.NoLeaks(m) }
 
 const deadline = 60 * time.Second
 

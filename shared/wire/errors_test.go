@@ -13,15 +13,15 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
-	"go.uber.org/goleak"
 
 	"github.com/slipway-ci/slipway/proto/slipway/v1/slipwayv1connect"
 	"github.com/slipway-ci/slipway/shared/ci"
+	"github.com/slipway-ci/slipway/shared/needs"
 
 	pb "github.com/slipway-ci/slipway/proto/slipway/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { needs.NoLeaks(m) }
 
 type failing struct {
 	slipwayv1connect.UnimplementedAgentServiceHandler

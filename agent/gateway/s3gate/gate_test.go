@@ -10,16 +10,16 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/slipway-ci/slipway/agent/gateway/s3gate"
+	"github.com/slipway-ci/slipway/shared/needs"
 	"github.com/slipway-ci/slipway/shared/objectstore"
 	"github.com/slipway-ci/slipway/shared/objectstore/objectstoretest"
 	"github.com/slipway-ci/slipway/shared/objectstore/s3dev/s3devtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, s3devtest.Leaks()...) }
+func TestMain(m *testing.M) { needs.NoLeaks(m, s3devtest.Leaks()...) }
 
 const (
 	prefix = "fleet/cluster/t/acme/r/run/build/1-7"

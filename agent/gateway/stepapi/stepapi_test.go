@@ -16,11 +16,12 @@ import (
 
 	"github.com/slipway-ci/slipway/shared/lifecycle"
 	"github.com/slipway-ci/slipway/shared/logpath"
+	"github.com/slipway-ci/slipway/shared/needs"
 )
 
 func TestMain(m *testing.M) {
 	// net/http lingers half a second on a connection whose body was too large
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+	needs.NoLeaks(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
 }
 
 // serving runs a server for the test and returns it with the attempt's client.

@@ -4,17 +4,16 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/slipway-ci/slipway/agent/runtime"
 	"github.com/slipway-ci/slipway/agent/runtime/process"
 	"github.com/slipway-ci/slipway/agent/runtime/runtimetest"
 	"github.com/slipway-ci/slipway/agent/stepinit"
+	"github.com/slipway-ci/slipway/shared/needs"
 )
 
 func TestMain(m *testing.M) {
 	stepinit.MaybeMain()
-	goleak.VerifyTestMain(m)
+	needs.NoLeaks(m)
 }
 
 func open(t testing.TB, cfg process.Config) *process.Runtime {

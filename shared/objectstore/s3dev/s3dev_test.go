@@ -13,16 +13,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/slipway-ci/slipway/shared/ci"
 	"github.com/slipway-ci/slipway/shared/lifecycle"
+	"github.com/slipway-ci/slipway/shared/needs"
 	"github.com/slipway-ci/slipway/shared/objectstore"
 	"github.com/slipway-ci/slipway/shared/objectstore/s3dev"
 	"github.com/slipway-ci/slipway/shared/objectstore/s3dev/s3devtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, s3devtest.Leaks()...) }
+func TestMain(m *testing.M) { needs.NoLeaks(m, s3devtest.Leaks()...) }
 
 func config(t *testing.T) s3dev.Config {
 	return s3dev.Config{Dir: filepath.Join(t.TempDir(), "made", "by", "it"), AccessKey: "key", SecretKey: "secret", Bucket: "slipway"}
