@@ -17,6 +17,7 @@ import (
 	"github.com/slipway-ci/slipway/proto/slipway/v1/slipwayv1connect"
 	"github.com/slipway-ci/slipway/shared/ci"
 	"github.com/slipway-ci/slipway/shared/gossip"
+	"github.com/slipway-ci/slipway/shared/id"
 	"github.com/slipway-ci/slipway/shared/lifecycle"
 	"github.com/slipway-ci/slipway/shared/logpath"
 	"github.com/slipway-ci/slipway/shared/needs"
@@ -40,6 +41,7 @@ var gossipKey = []byte("0123456789abcdef")
 // bed is a cluster with one coordinator that assigns what a test tells it to.
 type bed struct {
 	t         *testing.T
+	me        ci.AgentID // its own: networks of containers are named after it
 	authority *pki.Authority
 	root      string
 	store     objectstore.Config
@@ -73,7 +75,7 @@ func newBed(t *testing.T) *bed {
 		}
 	})
 	b := &bed{
-		t: t, authority: authority, store: s3devtest.Start(t), dir: dir,
+		t: t, me: ci.AgentID(id.New()), authority: authority, store: s3devtest.Start(t), dir: dir,
 		changed: make(chan struct{}), states: map[string]string{}, tails: make(chan *pb.TailRequest, 100),
 	}
 	b.root = "s3://" + b.store.Bucket + "/" + authority.Cluster()
@@ -129,7 +131,7 @@ func (b *bed) agent(change ...func(c *Config)) (stop func()) {
 	}
 	ready := make(chan Info, 1)
 	cfg := Config{
-		Dir: b.dir + "/data", RuntimeDir: b.dir + "/run", Identity: b.identity(pki.RoleAgent, "agent1"), Executors: []string{ci.ExecutorProcess},
+		Dir: b.dir + "/data", RuntimeDir: b.dir + "/run", Identity: b.identity(pki.RoleAgent, string(b.me)), Executors: []string{ci.ExecutorProcess},
 		Bucket: b.store, GossipBind: "127.0.0.1:0", GossipKey: gossipKey, Seeds: func() []string { return []string{b.gossip} },
 		StepEnv: map[string]string{"FROM_AGENT": "yes"}, Log: log,
 		Ready: func(i Info) { ready <- i },
@@ -140,7 +142,7 @@ func (b *bed) agent(change ...func(c *Config)) (stop func()) {
 	stop = b.background("agent", func(ctx context.Context) error { return Run(ctx, cfg) })
 	select {
 	case i := <-ready:
-		if i.ID != "agent1" || i.Name == "" {
+		if i.ID != b.me || i.Name == "" {
 			b.t.Errorf("agent %+v", i)
 		}
 	case <-time.After(patience):

@@ -70,7 +70,7 @@ wget -q -O- "$AWS_ENDPOINT_URL_S3/" 2>&1 | grep 403
 	})
 	b.nothingRemains(t)
 	stop()
-	d, err := docker.New(docker.Config{Cluster: b.authority.Cluster(), Agent: "agent1", Log: slog.New(slog.DiscardHandler)})
+	d, err := docker.New(docker.Config{Cluster: b.authority.Cluster(), Agent: b.me, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
