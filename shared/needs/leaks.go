@@ -28,5 +28,5 @@ func NoLeaks(m interface{ Run() int }, known ...goleak.Option) {
 			code = 1
 		}
 	}
-	os.Exit(code) //nolint:forbidigo // the end of a test binary
+	os.Exit(code)
 }

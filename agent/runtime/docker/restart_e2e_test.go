@@ -145,7 +145,7 @@ func TestE2EEngineRestart(t *testing.T) {
 			work := t.TempDir()
 			h := start(t, r, runtime.Spec{
 				Image: runtimetest.Image, WorkDir: "/w", Mounts: []runtime.Mount{{Source: work, Target: "/w"}},
-				Script: "echo before; while [ ! -e go ]; do sleep 0.1; done; echo after; exit 5",
+				Script: "echo before; touch up; while [ ! -e go ]; do sleep 0.1; done; echo after; exit 5",
 			})
 			t.Cleanup(func() {
 				if err := errors.Join(r.Remove(t.Context(), h), r.Close(t.Context())); err != nil && t.Context().Err() == nil {
@@ -157,8 +157,16 @@ func TestE2EEngineRestart(t *testing.T) {
 			var g errgroup.Group
 			g.Go(func() error { return r.Logs(t.Context(), h, "", &out) })
 			g.Go(func() (err error) { end, err = r.Wait(t.Context(), h); return err })
-			// Wait must be waiting.
-			for r2, err := r.List(t.Context()); err != nil || len(r2) == 0; r2, err = r.List(t.Context()) {
+			// The user's code must be running, and with it Wait is waiting.
+			for end, tick := time.After(time.Minute), time.Tick(20*time.Millisecond); ; {
+				if _, err := os.Stat(work + "/up"); err == nil {
+					break
+				}
+				select {
+				case <-tick:
+				case <-end:
+					t.Fatal("the step does not start")
+				}
 			}
 			e.end(tt.sig)
 			e.begin()
