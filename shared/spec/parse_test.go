@@ -137,3 +137,12 @@ func TestProblemsErr(t *testing.T) {
 		t.Errorf("warnings: %v, %v", w, ps)
 	}
 }
+
+// The cap on steps bounds the work on a list of what are none, too.
+func TestStepCapCountsWhatIsNoStep(t *testing.T) {
+	t.Parallel()
+	_, problems := Parse([]byte("steps: ["+strings.Repeat("a,", 40_000)+"a]\n"), Options{File: "w.yaml"})
+	if last := problems[len(problems)-1].Msg; !strings.HasPrefix(last, "and 190") {
+		t.Errorf("of 40,001 words the first 2,000 are looked at; the last problem is %q", last)
+	}
+}

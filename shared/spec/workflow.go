@@ -100,7 +100,7 @@ func (p *parser) allSteps(m *mapping) {
 
 func (p *parser) stepList(items []*yaml.Node, finally bool) {
 	for i, n := range items {
-		if len(p.steps) == MaxSteps {
+		if i == MaxSteps || len(p.steps) == MaxSteps { // what is no step counts too
 			p.errorf(n, codeLimit, "", "more than %d steps", MaxSteps)
 			return
 		}
